@@ -1,0 +1,1 @@
+//! The write side of Athena: supervisor, log, layers, guard, tokenizer and vault, sandbox pool, upstreams.

@@ -1,0 +1,2 @@
+//! The benchmarks of Athena, each beside its peers.
+fn main() {}

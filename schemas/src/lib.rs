@@ -1,0 +1,1 @@
+//! The vocabulary of Athena: operations, events, ids, contexts, risk, refusals and ports.

@@ -1,0 +1,1 @@
+//! Athena: durable memory and code mode over one event log.

@@ -1,0 +1,2 @@
+//! The athena command.
+fn main() {}
