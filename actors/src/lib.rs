@@ -1,1 +1,17 @@
-//! The write side of Athena: supervisor, log, layers, guard, tokenizer and vault, sandbox pool, upstreams.
+//! The write side of Athena: every part that decides, owns a process or holds a key is a supervised actor.
+//!
+//! Read in this order: [`log`] (the single writer), [`layer`] (the one generic actor behind the memory layers) and [`layers`]
+//! (what each decides), [`projector`] (drives the read side), [`privacy`] and [`keys`] (tokens, vault, sealing), [`guard`],
+//! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`supervisor`] (rest-for-one).
+
+pub mod guard;
+pub mod keys;
+pub mod layer;
+pub mod layers;
+pub mod log;
+pub mod privacy;
+pub mod projector;
+pub mod run;
+pub mod sandbox;
+pub mod supervisor;
+pub mod upstream;

@@ -1,1 +1,3 @@
-//! The read side of Athena: search, facts, timeline, graph, agenda, procedures, runs and audit.
+//! The read side of Athena: read models that pull from the log, disposable and rebuilt from it.
+
+pub mod search;

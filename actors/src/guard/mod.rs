@@ -1,0 +1,1 @@
+//! The guard: policy, approvals and what a verdict leads to.

@@ -1,0 +1,1 @@
+//! Keys: the master key, data keys per scope, sealing, erasure.

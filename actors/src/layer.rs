@@ -1,0 +1,1 @@
+//! The one generic actor behind the memory layers.

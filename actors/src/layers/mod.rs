@@ -1,0 +1,1 @@
+//! What each memory layer decides: state, pure decide, evolve.

@@ -1,0 +1,1 @@
+//! The event log: one writer, group commit, hash chain.

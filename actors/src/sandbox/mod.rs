@@ -1,0 +1,1 @@
+//! The sandbox pool: pre-warmed jailed workers, one per run.

@@ -1,0 +1,1 @@
+//! Rest-for-one supervision with a restart window.

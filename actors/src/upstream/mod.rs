@@ -1,0 +1,1 @@
+//! Upstreams: other MCP servers, one actor each.

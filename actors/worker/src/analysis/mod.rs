@@ -1,0 +1,1 @@
+//! Static analysis of agent code: it informs, it never grants.

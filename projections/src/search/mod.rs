@@ -1,0 +1,1 @@
+//! Search: lexical, by vector, fused.
