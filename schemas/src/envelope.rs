@@ -85,6 +85,51 @@ pub struct Draft {
     pub payload: Vec<u8>,
 }
 
+/// What a payload holds before it is sealed: the event, and the answer its command was given.
+///
+/// The answer travels with the command's first event, so that a retry after a crash is answered as the first try was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// The event, as [`Family::encode`] wrote it.
+    pub event: Vec<u8>,
+    /// The command's answer, JSON; only with the first event of a command that carried an idempotency key.
+    pub answer: Option<String>,
+}
+
+impl Draft {
+    /// A draft of one event; its payload is still to be sealed.
+    ///
+    /// # Errors
+    /// Only if the event cannot be serialized, which its golden test rules out.
+    pub fn of<E: Family>(
+        stream: &str,
+        id: EventId,
+        meta: Meta,
+        event: &E,
+        answer: Option<String>,
+    ) -> Result<Self, DecodeError> {
+        let (kind, schema, event) = event.encode()?;
+        let payload = postcard::to_stdvec(&Body { event, answer })?;
+        Ok(Self { stream: stream.to_owned(), id, kind, schema, meta, payload })
+    }
+}
+
+impl Meta {
+    /// The clear part of an event that `cx` leads to.
+    pub fn of(cx: &crate::context::Context) -> Self {
+        let author =
+            Author { party: cx.caller.party, channel: cx.caller.channel, name: cx.caller.name.clone() };
+        Self {
+            at_ms: cx.now_ms,
+            scope: cx.scope.clone(),
+            author,
+            command: cx.command,
+            run: cx.caller.run.clone(),
+            key: None,
+        }
+    }
+}
+
 /// An event in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -98,6 +143,36 @@ pub struct Record {
     pub leaf: [u8; 32],
     /// Chain hash: over the chain hash before and the leaf.
     pub chain: [u8; 32],
+}
+
+impl Record {
+    /// Opens the payload; `None` where its key was destroyed.
+    ///
+    /// # Errors
+    /// When the bytes are not what was sealed or not a body.
+    pub fn body(&self, sealer: &dyn crate::ports::Sealer) -> Result<Option<Body>, crate::refusal::Refusal> {
+        use crate::refusal::{Code, Refusal};
+        match sealer.open(&self.draft)? {
+            crate::ports::Opened::Erased => Ok(None),
+            crate::ports::Opened::Plain(bytes) => exactly(&bytes)
+                .map(Some)
+                .map_err(|error| Refusal::new(Code::Integrity, format!("position {}: {error}", self.seq))),
+        }
+    }
+
+    /// Opens and decodes the event as one of family `E`; `None` where it was erased, or is ignorable and unknown.
+    ///
+    /// # Errors
+    /// When the bytes are not what was sealed, or not of their stated kind and version.
+    pub fn event<E: Family>(
+        &self,
+        sealer: &dyn crate::ports::Sealer,
+    ) -> Result<Option<E>, crate::refusal::Refusal> {
+        use crate::refusal::{Code, Refusal};
+        let Some(body) = self.body(sealer)? else { return Ok(None) };
+        E::decode(self.draft.kind, self.draft.schema, &body.event)
+            .map_err(|error| Refusal::new(Code::Integrity, format!("position {}: {error}", self.seq)))
+    }
 }
 
 /// Why bytes are not an event.

@@ -22,12 +22,13 @@ macro_rules! all_events {
             pub fn kinds() -> impl Iterator<Item = &'static KindInfo> {
                 [$(<crate::layers::$layer::Event as Family>::KINDS),*].into_iter().flatten()
             }
+        }
 
-            /// Decodes an event; `None` for an ignorable kind this build does not know.
-            ///
-            /// # Errors
-            /// When the kind is unknown and not ignorable, or the bytes are not of the stated version.
-            pub fn decode(kind: Kind, schema: u8, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
+        impl Family for Event {
+            // Over all families the rows are an iterator, `Event::kinds`.
+            const KINDS: &'static [KindInfo] = &[];
+
+            fn decode(kind: Kind, schema: u8, payload: &[u8]) -> Result<Option<Self>, DecodeError> {
                 match kind.family() {
                     $($family => Ok(<crate::layers::$layer::Event as Family>::decode(kind, schema, payload)?.map(Self::$Layer)),)*
                     _ if kind.is_ignorable() => Ok(None),
@@ -35,16 +36,11 @@ macro_rules! all_events {
                 }
             }
 
-            /// Kind, version and bytes of an event.
-            ///
-            /// # Errors
-            /// Only if the type cannot be serialized, which its golden test rules out.
-            pub fn encode(&self) -> Result<(Kind, u8, Vec<u8>), DecodeError> {
+            fn encode(&self) -> Result<(Kind, u8, Vec<u8>), DecodeError> {
                 match self { $(Self::$Layer(event) => event.encode()),* }
             }
 
-            /// The event's name, such as `semantic.stored`.
-            pub fn name(&self) -> &'static str {
+            fn name(&self) -> &'static str {
                 match self { $(Self::$Layer(event) => event.name()),* }
             }
         }
