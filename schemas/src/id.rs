@@ -41,6 +41,24 @@ impl Id {
     pub fn prefix(&self) -> &str {
         self.0.split_once('_').map_or("", |(prefix, _)| prefix)
     }
+
+    /// The ULID as a number: 48 bits of time, 80 of randomness. With the prefix it is the whole id, in 16 bytes.
+    /// `None` where the text is no such id.
+    pub fn ulid(&self) -> Option<u128> {
+        let (_, digits) = self.0.rsplit_once('_')?;
+        if digits.len() != 26 || digits.starts_with(|first: char| first > '7') {
+            return None;
+        }
+        digits.bytes().try_fold(0_u128, |value, byte| {
+            let digit = ALPHABET.iter().position(|letter| *letter == byte)?;
+            Some((value << 5) | digit as u128)
+        })
+    }
+
+    /// The id with this prefix and ULID.
+    pub fn from_ulid(prefix: &str, ulid: u128) -> Self {
+        Self::new(prefix, (ulid >> 80) as u64, ulid)
+    }
 }
 
 impl fmt::Display for Id {
@@ -122,6 +140,15 @@ mod tests {
         assert!(early < late);
         assert_eq!(early.prefix(), "ep");
         assert_eq!(early.as_str().len(), 29);
+    }
+
+    #[test]
+    fn an_id_is_its_prefix_and_its_number() {
+        let id = Id::new("fa", 1_700_000_000_000, 0xdead_beef_0123_4567_89ab);
+        assert_eq!(id.ulid().map(|ulid| Id::from_ulid("fa", ulid)), Some(id));
+        assert_eq!(Id::from_text("fa_1").ulid(), None);
+        assert_eq!(Id::from_text("fa_8zzzzzzzzzzzzzzzzzzzzzzzzz").ulid(), None);
+        assert_eq!(Id::from_text("fa_il000000000000000000000000").ulid(), None);
     }
 
     #[test]
