@@ -4,7 +4,9 @@
 //! (what each decides), [`projector`] (drives the read side), [`privacy`] and [`keys`] (tokens, vault, sealing), [`guard`],
 //! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`supervisor`] (rest-for-one).
 
+pub mod decider;
 pub mod guard;
+pub mod handle;
 pub mod keys;
 pub mod layer;
 pub mod layers;

@@ -154,6 +154,8 @@ pub struct Context {
     pub scope: Scope,
     /// What makes a retry safe.
     pub command: CommandId,
+    /// Whether the caller named the command (an idempotency key), so that a retry may come.
+    pub keyed: bool,
     /// Look no further than this position (time travel).
     pub at_seq: Option<u64>,
     /// What the read side found out before the decision.
@@ -169,6 +171,7 @@ impl Context {
             caller,
             scope,
             command,
+            keyed: false,
             at_seq: None,
             evidence: Evidence::default(),
             minted: AtomicU32::new(0),
