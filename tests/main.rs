@@ -1,1 +1,9 @@
-//! The one integration-test binary.
+//! The one integration-test binary: one link step for all black-box tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may die"
+)]
+
+mod floors;

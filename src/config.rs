@@ -1,0 +1,191 @@
+//! Settings and folders: flags over environment over `./athena.toml` over the user's `config.toml` over defaults.
+
+use athena_schemas::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// All settings. Every field has a default; an unknown field is an error with its name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The log.
+    pub log: Log,
+    /// The sandbox.
+    pub sandbox: Sandbox,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Approvals.
+    pub approvals: Approvals,
+    /// Embeddings.
+    pub model: Model,
+}
+
+/// Settings of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `sync` (an answer follows the fsync), `interval` (at most `interval_ms` later) or `buffer` (when the system likes).
+    pub durability: String,
+    /// For `interval`, milliseconds.
+    pub interval_ms: u64,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { durability: "sync".into(), interval_ms: 100 }
+    }
+}
+
+/// Settings of the sandbox.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// `conservative`, `balanced`, `permissive`, or the path of a TOML file with own limits.
+    pub preset: String,
+    /// Pre-warmed workers that wait for runs.
+    pub warm: usize,
+    /// Runs at once.
+    pub concurrent: usize,
+    /// Run code even where the kernel gives no seccomp. In so many words: this is not safe.
+    pub allow_weak: bool,
+}
+
+impl Default for Sandbox {
+    fn default() -> Self {
+        Self { preset: "balanced".into(), warm: 2, concurrent: 64, allow_weak: false }
+    }
+}
+
+/// Settings of the daemon.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Daemon {
+    /// It ends after this long without clients or runs, seconds.
+    pub idle_s: u64,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self { idle_s: 300 }
+    }
+}
+
+/// Settings of approvals.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Approvals {
+    /// A request that nobody answers is denied after this long, seconds.
+    pub ttl_s: u64,
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { ttl_s: 900 }
+    }
+}
+
+/// Settings of embeddings. Nothing is ever downloaded without being asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// A folder with a model; none means lexical search alone.
+    pub dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// The settings of the user's file and of the working folder's, the nearer one winning field by field.
+    ///
+    /// # Errors
+    /// When a file is not TOML or has a field that does not exist; the message names file and field.
+    pub fn load(files: &[PathBuf]) -> Result<Self, Refusal> {
+        let mut merged = toml::Table::new();
+        for file in files {
+            let Ok(text) = std::fs::read_to_string(file) else { continue };
+            let table: toml::Table = text.parse().map_err(|error| unreadable(file, &error))?;
+            table.clone().try_into::<Self>().map_err(|error| unreadable(file, &error))?;
+            merge(&mut merged, table);
+        }
+        merged.try_into().map_err(|error| Refusal::invalid(format!("the settings do not fit: {error}")))
+    }
+}
+
+fn unreadable(file: &Path, error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::invalid(format!("{}: {error}", file.display())).hint("athena config show --origin")
+}
+
+fn merge(under: &mut toml::Table, over: toml::Table) {
+    for (name, value) in over {
+        match (under.get_mut(&name), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Where things lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// The store: log, keys, projections, blobs.
+    pub store: PathBuf,
+    /// Settings and upstream configuration.
+    pub config: PathBuf,
+    /// Sockets.
+    pub runtime: PathBuf,
+}
+
+impl Folders {
+    /// The folders of one store. With `--store DIR` or `ATHENA_STORE` everything lies in `DIR`; else XDG's places.
+    ///
+    /// # Errors
+    /// When there is neither a home folder nor a given store.
+    pub fn find(store: Option<PathBuf>, env: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, Refusal> {
+        if let Some(store) = store.or_else(|| env("ATHENA_STORE")) {
+            let runtime = env("XDG_RUNTIME_DIR").map_or_else(|| store.join("run"), |dir| dir.join("athena"));
+            return Ok(Self { config: store.clone(), runtime, store });
+        }
+        let home = env("HOME").ok_or_else(|| {
+            Refusal::invalid("there is no home folder to keep a store in")
+                .hint("--store DIR, or set ATHENA_STORE")
+        })?;
+        let under =
+            |name: &str, default: &str| env(name).unwrap_or_else(|| home.join(default)).join("athena");
+        let store = under("XDG_DATA_HOME", ".local/share");
+        let runtime = env("XDG_RUNTIME_DIR")
+            .map_or_else(|| under("XDG_STATE_HOME", ".local/state"), |dir| dir.join("athena"));
+        Ok(Self { config: under("XDG_CONFIG_HOME", ".config"), runtime, store })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearer_file_wins_field_by_field() {
+        let dir = tempfile::tempdir().unwrap();
+        let (user, near) = (dir.path().join("config.toml"), dir.path().join("athena.toml"));
+        std::fs::write(&user, "[sandbox]\npreset = \"conservative\"\nwarm = 4\n").unwrap();
+        std::fs::write(&near, "[sandbox]\nwarm = 1\n").unwrap();
+        let config = Config::load(&[user, near]).unwrap();
+        assert_eq!((config.sandbox.preset.as_str(), config.sandbox.warm), ("conservative", 1));
+        assert_eq!(config.daemon, Daemon::default());
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("athena.toml");
+        std::fs::write(&file, "[sandbox]\nwarmth = 1\n").unwrap();
+        let refusal = Config::load(std::slice::from_ref(&file)).unwrap_err();
+        assert!(refusal.message.contains("warmth"), "{refusal}");
+    }
+
+    #[test]
+    fn one_store_folder_holds_everything() {
+        let folders = Folders::find(Some("/s".into()), |_| None).unwrap();
+        assert_eq!(folders.config, PathBuf::from("/s"));
+        assert_eq!(folders.runtime, PathBuf::from("/s/run"));
+    }
+}
