@@ -14,4 +14,5 @@ pub mod operation;
 pub mod ports;
 pub mod refusal;
 pub mod risk;
+pub mod surface;
 pub mod wire;
