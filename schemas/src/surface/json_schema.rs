@@ -117,16 +117,22 @@ impl<'a> Reader<'a> {
         }
         for key in ["oneOf", "anyOf"] {
             if let Some(list) = schema.get(key).and_then(Value::as_array) {
-                let shapes = list.iter().take(MAX_ALTERNATIVES).map(|one| self.shape(one, depth + 1)).collect();
+                let shapes =
+                    list.iter().take(MAX_ALTERNATIVES).map(|one| self.shape(one, depth + 1)).collect();
                 parts.push(union(shapes));
             }
         }
-        for one in schema.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_ALTERNATIVES) {
+        for one in schema.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_ALTERNATIVES)
+        {
             parts.push(self.shape(one, depth + 1));
         }
         parts.push(self.own(schema, depth));
         let shape = intersection(parts);
-        if schema.get("nullable") == Some(&Value::Bool(true)) { union(vec![shape, Shape::Null]) } else { shape }
+        if schema.get("nullable") == Some(&Value::Bool(true)) {
+            union(vec![shape, Shape::Null])
+        } else {
+            shape
+        }
     }
 
     /// What the keywords of this very node say.
@@ -146,7 +152,9 @@ impl<'a> Reader<'a> {
             _ if schema.contains_key("properties") || schema.contains_key("additionalProperties") => {
                 self.object(schema, depth)
             }
-            _ if schema.contains_key("items") || schema.contains_key("prefixItems") => self.array(schema, depth),
+            _ if schema.contains_key("items") || schema.contains_key("prefixItems") => {
+                self.array(schema, depth)
+            }
             _ => Shape::Any,
         }
     }
@@ -170,7 +178,8 @@ impl<'a> Reader<'a> {
         let rest = if old_tuple.is_some() { schema.get("additionalItems") } else { schema.get("items") };
         match places {
             Some(places) => {
-                let places = places.iter().take(MAX_ALTERNATIVES).map(|one| self.shape(one, depth + 1)).collect();
+                let places =
+                    places.iter().take(MAX_ALTERNATIVES).map(|one| self.shape(one, depth + 1)).collect();
                 let rest = match rest {
                     Some(Value::Bool(false)) => None,
                     Some(rest) => Some(Box::new(self.shape(rest, depth + 1))),
@@ -183,8 +192,13 @@ impl<'a> Reader<'a> {
     }
 
     fn object(&mut self, schema: &Map<String, Value>, depth: usize) -> Shape {
-        let required: Vec<&str> =
-            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let mut fields = Vec::new();
         for (name, field) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
             fields.push(Field {
@@ -228,7 +242,9 @@ impl<'a> Reader<'a> {
             return self.document.pointer(&percent_decoded(fragment));
         }
         let defs = ["$defs", "definitions"].into_iter().filter_map(|key| self.document.get(key)?.as_object());
-        defs.flatten().map(|(_, def)| def).find(|def| def.get("$anchor").and_then(Value::as_str) == Some(fragment))
+        defs.flatten()
+            .map(|(_, def)| def)
+            .find(|def| def.get("$anchor").and_then(Value::as_str) == Some(fragment))
     }
 
     /// A name for what a pointer names: its last part, with the prefix where that is taken.
@@ -249,7 +265,8 @@ impl Types {
     /// Puts types in place that are small or used once, so that only shared and recursive ones keep a name.
     fn inline_used_once(&mut self) {
         for name in self.named.keys().cloned().collect::<Vec<_>>() {
-            let uses = self.named.values().chain([&self.root]).map(|shape| count(shape, &name)).sum::<usize>();
+            let uses =
+                self.named.values().chain([&self.root]).map(|shape| count(shape, &name)).sum::<usize>();
             let Some(shape) = self.named.get(&name) else { continue };
             if count(shape, &name) > 0 || (uses > 1 && !small(shape)) {
                 continue;
@@ -277,7 +294,9 @@ impl Shape {
         match self {
             Self::Array(inner) => vec![inner],
             Self::Tuple(places, rest) => places.iter().chain(rest.as_deref()).collect(),
-            Self::Object(fields, rest) => fields.iter().map(|field| &field.shape).chain(rest.as_deref()).collect(),
+            Self::Object(fields, rest) => {
+                fields.iter().map(|field| &field.shape).chain(rest.as_deref()).collect()
+            }
             Self::Union(shapes) | Self::All(shapes) => shapes.iter().collect(),
             _ => Vec::new(),
         }
@@ -408,7 +427,10 @@ fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
-        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok()).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let hex = tail
+            .get(..2)
+            .and_then(|two| std::str::from_utf8(two).ok())
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
         match (byte, hex) {
             (b'%', Some(decoded)) => {
                 bytes.push(decoded);
@@ -431,7 +453,8 @@ pub fn example(schema: &Value) -> Value {
 }
 
 fn sample(schema: &Value, types: &Types, shape: &Shape, depth: usize) -> Value {
-    let given = schema.pointer("/examples/0").or_else(|| schema.get("example")).or_else(|| schema.get("default"));
+    let given =
+        schema.pointer("/examples/0").or_else(|| schema.get("example")).or_else(|| schema.get("default"));
     if let Some(value) = given.filter(|value| value.to_string().len() <= 200) {
         return value.clone();
     }
@@ -442,17 +465,24 @@ fn sample(schema: &Value, types: &Types, shape: &Shape, depth: usize) -> Value {
             .filter(|field| field.required)
             .take(8)
             .map(|field| {
-                let below = schema.get("properties").and_then(|all| all.get(&field.name)).unwrap_or(&Value::Null);
+                let below =
+                    schema.get("properties").and_then(|all| all.get(&field.name)).unwrap_or(&Value::Null);
                 (field.name.clone(), sample(below, types, &field.shape, depth + 1))
             })
             .collect::<Map<_, _>>()
             .into(),
-        Shape::Array(inner) => vec![sample(schema.get("items").unwrap_or(&Value::Null), types, inner, depth + 1)].into(),
-        Shape::Tuple(places, _) => places.iter().map(|one| sample(&Value::Null, types, one, depth + 1)).collect(),
+        Shape::Array(inner) => {
+            vec![sample(schema.get("items").unwrap_or(&Value::Null), types, inner, depth + 1)].into()
+        }
+        Shape::Tuple(places, _) => {
+            places.iter().map(|one| sample(&Value::Null, types, one, depth + 1)).collect()
+        }
         Shape::Union(shapes) | Shape::All(shapes) => {
             shapes.first().map_or(Value::Null, |one| sample(&Value::Null, types, one, depth + 1))
         }
-        Shape::Named(name) => types.named.get(name).map_or(Value::Null, |named| sample(&Value::Null, types, named, depth + 1)),
+        Shape::Named(name) => {
+            types.named.get(name).map_or(Value::Null, |named| sample(&Value::Null, types, named, depth + 1))
+        }
         Shape::Literal(value) => value.clone(),
         Shape::Boolean => true.into(),
         Shape::Integer | Shape::Number => 1.into(),
@@ -497,7 +527,10 @@ mod tests {
         for pointer in ["https://example.com/s.json", "#/nowhere", "#missing", "file:///etc/passwd"] {
             assert_eq!(read(&json!({"$ref": pointer}), "T").root, Shape::Any, "{pointer}");
         }
-        let types = read(&json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}), "T");
+        let types = read(
+            &json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}),
+            "T",
+        );
         assert!(!types.named.is_empty() || types.root == Shape::Any, "{types:?}");
     }
 
@@ -516,8 +549,11 @@ mod tests {
             deep = json!({"type": "array", "items": deep});
         }
         assert!(format!("{:?}", read(&deep, "T")).len() < 2_000);
-        let wide: Map<String, Value> = (0..20_000).map(|n| (format!("f{n}"), json!({"type": "string"}))).collect();
-        let Shape::Object(fields, _) = read(&json!({"type": "object", "properties": wide}), "T").root else { panic!() };
+        let wide: Map<String, Value> =
+            (0..20_000).map(|n| (format!("f{n}"), json!({"type": "string"}))).collect();
+        let Shape::Object(fields, _) = read(&json!({"type": "object", "properties": wide}), "T").root else {
+            panic!()
+        };
         assert_eq!(fields.iter().filter(|field| field.shape == Shape::String).count(), MAX_NODES - 1);
     }
 
@@ -544,8 +580,11 @@ mod tests {
             prop_oneof![
                 inner.clone().prop_map(|s| json!({"type": "array", "items": s})),
                 proptest::collection::vec(inner.clone(), 0..3).prop_map(|s| json!({"anyOf": s})),
-                proptest::collection::vec(inner.clone(), 0..3).prop_map(|s| json!({"allOf": s, "properties": {"z": true}})),
-                (inner.clone(), inner).prop_map(|(a, b)| json!({"type": "object", "properties": {"a": a, "b-c": b}, "required": ["a"]})),
+                proptest::collection::vec(inner.clone(), 0..3)
+                    .prop_map(|s| json!({"allOf": s, "properties": {"z": true}})),
+                (inner.clone(), inner).prop_map(
+                    |(a, b)| json!({"type": "object", "properties": {"a": a, "b-c": b}, "required": ["a"]})
+                ),
             ]
         })
     }

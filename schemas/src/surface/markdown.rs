@@ -32,7 +32,14 @@ pub fn reference<'a>(title: &str, tools: impl IntoIterator<Item = &'a Tool>) -> 
             let _ = write!(out, "\n## {}\n", inline(&group));
             section = group;
         }
-        let _ = write!(out, "\n### {}\n\n{}\n\nRisk {}, {}.\n", inline(&tool.op()), block(&tool.description), tool.risk, effect(tool));
+        let _ = write!(
+            out,
+            "\n### {}\n\n{}\n\nRisk {}, {}.\n",
+            inline(&tool.op()),
+            block(&tool.description),
+            tool.risk,
+            effect(tool)
+        );
         let rows = fields(&tool.input);
         if !rows.is_empty() {
             out.push_str("\n| field | type | meaning |\n| --- | --- | --- |\n");
@@ -82,7 +89,12 @@ pub fn html<'a>(title: &str, tools: impl IntoIterator<Item = &'a Tool>) -> Strin
             out.push_str("</table>\n");
         }
         if let Some(example) = &tool.example {
-            let _ = writeln!(out, "<pre>await {}({})</pre>", escaped(&tool.global()), escaped(&example.to_string()));
+            let _ = writeln!(
+                out,
+                "<pre>await {}({})</pre>",
+                escaped(&tool.global()),
+                escaped(&example.to_string())
+            );
         }
         out.push_str("</section>\n");
     }
@@ -125,7 +137,10 @@ fn fields(schema: &Value) -> Vec<Field> {
 
 fn row(field: &Field) -> (String, String, String) {
     let name = if field.required { field.name.clone() } else { format!("{}?", field.name) };
-    let meaning = [field.doc.as_str(), field.note.as_str()].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>();
+    let meaning = [field.doc.as_str(), field.note.as_str()]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect::<Vec<_>>();
     (plain(&name), brief(&field.shape), plain(&meaning.join("; ")))
 }
 
@@ -144,8 +159,10 @@ fn brief(shape: &Shape) -> String {
         Shape::Tuple(places, _) => format!("[{}]", places.iter().map(brief).collect::<Vec<_>>().join(", ")),
         Shape::Object(fields, _) if fields.is_empty() => "object".into(),
         Shape::Object(fields, _) => {
-            let names: Vec<String> =
-                fields.iter().map(|field| format!("{}{}", field.name, if field.required { "" } else { "?" })).collect();
+            let names: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{}{}", field.name, if field.required { "" } else { "?" }))
+                .collect();
             format!("{{{}}}", names.join(", "))
         }
         Shape::Union(shapes) => shapes.iter().map(brief).collect::<Vec<_>>().join(" | "),
@@ -167,7 +184,11 @@ fn block(text: &str) -> String {
         .lines()
         .map(|line| {
             let line = line.trim().replace('<', "&lt;").replace("](", "]\\(").replace("```", "'''");
-            if line.starts_with(['#', '>', '=', '~']) || line.starts_with("---") { format!("\\{line}") } else { line }
+            if line.starts_with(['#', '>', '=', '~']) || line.starts_with("---") {
+                format!("\\{line}")
+            } else {
+                line
+            }
         })
         .collect::<Vec<_>>()
         .join("\n")
@@ -202,14 +223,20 @@ mod tests {
         insta::assert_snapshot!(text);
         let page = html("<T>", [&hostile()]);
         assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"), "{page}");
-        assert!(page.contains("<td><code>n?</code></td><td><code>integer</code></td><td>default 3</td>"), "{page}");
+        assert!(
+            page.contains("<td><code>n?</code></td><td><code>integer</code></td><td>default 3</td>"),
+            "{page}"
+        );
     }
 
     #[test]
     fn a_readme_lists_every_tool() {
         let entries: Vec<Tool> = crate::catalog::entries().map(Tool::of).collect();
         let text = readme("athena", &entries);
-        assert!(text.contains("## semantic") && text.contains("- `semantic/search.ts` Search facts"), "{text}");
+        assert!(
+            text.contains("## semantic") && text.contains("- `semantic/search.ts` Search facts"),
+            "{text}"
+        );
         assert_eq!(json(&entries).as_array().unwrap().len(), entries.len());
     }
 }

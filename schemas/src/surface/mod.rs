@@ -77,8 +77,7 @@ impl Tool {
     /// The tool of a catalogue row.
     pub fn of(entry: &Entry) -> Self {
         let params = (entry.params)().to_value();
-        let description =
-            params.get("description").and_then(Value::as_str).unwrap_or_default().to_string();
+        let description = params.get("description").and_then(Value::as_str).unwrap_or_default().to_string();
         Self {
             server: HOUSE.into(),
             name: entry.id(),
@@ -153,7 +152,10 @@ pub fn first_sentence(text: &str) -> String {
     let line = names::plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
     let end = line
         .char_indices()
-        .find(|(at, c)| matches!(c, '.' | '!' | '?') && line.get(at + 1..).is_none_or(|rest| rest.is_empty() || rest.starts_with(' ')))
+        .find(|(at, c)| {
+            matches!(c, '.' | '!' | '?')
+                && line.get(at + 1..).is_none_or(|rest| rest.is_empty() || rest.starts_with(' '))
+        })
         .map_or(line.len(), |(at, c)| at + c.len_utf8());
     let sentence = line.get(..end).unwrap_or(&line);
     match sentence.char_indices().nth(160) {

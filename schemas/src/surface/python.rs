@@ -10,10 +10,10 @@ use std::fmt::Write;
 pub fn stub(tool: &Tool) -> String {
     let base = type_name(tool.name.rsplit('/').next().unwrap_or(&tool.name));
     let input = json_schema::read(&tool.input, &format!("{base}Input"));
-    let output = tool
-        .output
-        .as_ref()
-        .map_or(Types { root: Shape::Any, named: Default::default() }, |schema| json_schema::read(schema, &format!("{base}Output")));
+    let output =
+        tool.output.as_ref().map_or(Types { root: Shape::Any, named: Default::default() }, |schema| {
+            json_schema::read(schema, &format!("{base}Output"))
+        });
     let mut module = Module { declared: String::new(), prefix: base.clone(), count: 0 };
     for (name, shape) in input.named.iter().chain(&output.named) {
         module.declare(name, shape);
@@ -33,8 +33,15 @@ pub fn stub(tool: &Tool) -> String {
     let mut out = std::mem::take(&mut module.declared);
     let _ = write!(out, "def {}({parameters}) -> {answer}:\n    \"\"\"", tool.function());
     let example = tool.example.clone().unwrap_or_else(|| json_schema::example(&tool.input));
-    let doc = format!("{}\n\nRisk: {}.\nExample: {}({})", tool.description.trim(), tool.risk, tool.global(), keywords(&example));
-    let lines: Vec<String> = docstring(&doc).lines().map(|line| format!("    {line}").trim_end().to_string()).collect();
+    let doc = format!(
+        "{}\n\nRisk: {}.\nExample: {}({})",
+        tool.description.trim(),
+        tool.risk,
+        tool.global(),
+        keywords(&example)
+    );
+    let lines: Vec<String> =
+        docstring(&doc).lines().map(|line| format!("    {line}").trim_end().to_string()).collect();
     out.push_str(lines.join("\n").trim_start());
     let _ = write!(out, "\n    \"\"\"\n    ...\n");
     out
@@ -42,7 +49,9 @@ pub fn stub(tool: &Tool) -> String {
 
 /// A module of stubs: the functions of one server.
 pub fn module<'a>(tools: impl IntoIterator<Item = &'a Tool>) -> String {
-    let mut out = String::from("from __future__ import annotations\nfrom typing import Any, Literal, NotRequired, TypedDict\n");
+    let mut out = String::from(
+        "from __future__ import annotations\nfrom typing import Any, Literal, NotRequired, TypedDict\n",
+    );
     for tool in tools {
         out.push_str("\n\n");
         out.push_str(&stub(tool));
@@ -65,7 +74,8 @@ impl Module {
                     .iter()
                     .map(|field| {
                         let annotation = self.annotation(&field.shape);
-                        let annotation = if field.required { annotation } else { format!("NotRequired[{annotation}]") };
+                        let annotation =
+                            if field.required { annotation } else { format!("NotRequired[{annotation}]") };
                         format!("    {}: {annotation},\n", quoted(&field.name))
                     })
                     .collect();
@@ -102,7 +112,9 @@ impl Module {
                 self.declare(&name, shape);
                 format!("\"{name}\"")
             }
-            Shape::Union(shapes) => shapes.iter().map(|one| self.annotation(one)).collect::<Vec<_>>().join(" | "),
+            Shape::Union(shapes) => {
+                shapes.iter().map(|one| self.annotation(one)).collect::<Vec<_>>().join(" | ")
+            }
             // Python has no intersection; the first part is the one with a name.
             Shape::All(shapes) => shapes.first().map_or("Any".into(), |first| self.annotation(first)),
             Shape::Named(name) => format!("\"{name}\""),
@@ -111,7 +123,8 @@ impl Module {
 
     fn parameters(&mut self, shape: &Shape) -> String {
         let Shape::Object(fields, _) = shape else { return "**arguments: Any".into() };
-        let (plain, odd): (Vec<&Field>, Vec<&Field>) = fields.iter().partition(|field| identifier(&field.name) == field.name);
+        let (plain, odd): (Vec<&Field>, Vec<&Field>) =
+            fields.iter().partition(|field| identifier(&field.name) == field.name);
         let mut list: Vec<String> = Vec::new();
         for required in [true, false] {
             for field in plain.iter().filter(|field| field.required == required) {
@@ -151,7 +164,8 @@ fn python(value: &Value) -> String {
         Value::Number(number) => number.to_string(),
         Value::Array(items) => format!("[{}]", items.iter().map(python).collect::<Vec<_>>().join(", ")),
         Value::Object(fields) => {
-            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{}: {}", quoted(name), python(value))).collect();
+            let fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{}: {}", quoted(name), python(value))).collect();
             format!("{{{}}}", fields.join(", "))
         }
     }

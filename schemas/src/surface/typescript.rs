@@ -21,7 +21,8 @@ pub fn signature(tool: &Tool) -> String {
         root if optional(root) => format!("i?:{}", compact(root)),
         root => format!("i:{}", compact(root)),
     };
-    let _ = write!(line, "export function {}({argument}):Promise<{}>", tool.function(), compact(&output.root));
+    let _ =
+        write!(line, "export function {}({argument}):Promise<{}>", tool.function(), compact(&output.root));
     line
 }
 
@@ -36,11 +37,20 @@ pub fn file(tool: &Tool) -> String {
             declare(&mut out, other, shape);
         }
     }
-    declare(&mut out, &format!("{base}Input"), input.named.get(&format!("{base}Input")).unwrap_or(&input.root));
-    declare(&mut out, &format!("{base}Output"), output.named.get(&format!("{base}Output")).unwrap_or(&output.root));
+    declare(
+        &mut out,
+        &format!("{base}Input"),
+        input.named.get(&format!("{base}Input")).unwrap_or(&input.root),
+    );
+    declare(
+        &mut out,
+        &format!("{base}Output"),
+        output.named.get(&format!("{base}Output")).unwrap_or(&output.root),
+    );
     comment(&mut out, "", &documentation(tool));
     let question = if optional(&input.root) { " = {}" } else { "" };
-    let (options, pass) = if tool.server == HOUSE { (", options?: CallOptions", ", options") } else { ("", "") };
+    let (options, pass) =
+        if tool.server == HOUSE { (", options?: CallOptions", ", options") } else { ("", "") };
     if tool.server == HOUSE {
         out.insert_str(0, "/** Narrows the scope, makes a retry safe, or asks as of a position. */\nexport interface CallOptions {\n  scope?: { project?: string; user?: string; agent?: string; session?: string };\n  idempotency_key?: string;\n  at_seq?: number;\n}\n\n");
     }
@@ -61,9 +71,12 @@ pub fn index<'a>(folder: &str, tools: impl IntoIterator<Item = &'a Tool>) -> Str
     let mut out = String::new();
     for tool in tools {
         let relative = tool.path();
-        let Some(below) = relative.strip_prefix(folder).map(|path| path.trim_start_matches('/')) else { continue };
+        let Some(below) = relative.strip_prefix(folder).map(|path| path.trim_start_matches('/')) else {
+            continue;
+        };
         if !below.contains('/') {
-            let _ = writeln!(out, "export {{ {} }} from {};", tool.function(), quoted(&format!("./{below}.ts")));
+            let _ =
+                writeln!(out, "export {{ {} }} from {};", tool.function(), quoted(&format!("./{below}.ts")));
         }
     }
     out
@@ -72,7 +85,12 @@ pub fn index<'a>(folder: &str, tools: impl IntoIterator<Item = &'a Tool>) -> Str
 /// The index of a folder of folders: each as one namespace.
 pub fn namespace_index<'a>(folders: impl IntoIterator<Item = &'a str>) -> String {
     folders.into_iter().fold(String::new(), |mut out, folder| {
-        let _ = writeln!(out, "export * as {} from {};", identifier(folder), quoted(&format!("./{folder}/index.ts")));
+        let _ = writeln!(
+            out,
+            "export * as {} from {};",
+            identifier(folder),
+            quoted(&format!("./{folder}/index.ts"))
+        );
         out
     })
 }
@@ -157,7 +175,14 @@ fn compact(shape: &Shape) -> String {
         Shape::Object(fields, rest) if !fields.is_empty() => {
             let mut parts: Vec<String> = fields
                 .iter()
-                .map(|field| format!("{}{}:{}", key(&field.name), if field.required { "" } else { "?" }, compact(&field.shape)))
+                .map(|field| {
+                    format!(
+                        "{}{}:{}",
+                        key(&field.name),
+                        if field.required { "" } else { "?" },
+                        compact(&field.shape)
+                    )
+                })
                 .collect();
             if rest.is_some() {
                 parts.push("[k:string]:unknown".into());
@@ -189,8 +214,12 @@ fn render(shape: &Shape, inner: &dyn Fn(&Shape) -> String, space: &str) -> Strin
         }
         Shape::Object(_, None) => "{}".into(),
         Shape::Object(_, Some(rest)) => format!("Record<string,{space}{}>", inner(rest)),
-        Shape::Union(shapes) => shapes.iter().map(grouped).collect::<Vec<_>>().join(&format!("{space}|{space}")),
-        Shape::All(shapes) => shapes.iter().map(grouped).collect::<Vec<_>>().join(&format!("{space}&{space}")),
+        Shape::Union(shapes) => {
+            shapes.iter().map(grouped).collect::<Vec<_>>().join(&format!("{space}|{space}"))
+        }
+        Shape::All(shapes) => {
+            shapes.iter().map(grouped).collect::<Vec<_>>().join(&format!("{space}&{space}"))
+        }
         Shape::Named(name) => name.clone(),
     }
 }
@@ -242,7 +271,9 @@ mod tests {
                 "path": {"type": "string", "description": "Where it is"},
                 "tail": {"type": "number"},
                 "head": {"type": "number", "description": "First lines", "minimum": 1}}}),
-            Some(json!({"type": "object", "properties": {"content": {"type": "string"}}, "required": ["content"]})),
+            Some(
+                json!({"type": "object", "properties": {"content": {"type": "string"}}, "required": ["content"]}),
+            ),
         )
     }
 
@@ -302,7 +333,10 @@ mod tests {
             index("/mcp-servers/files", &tools),
             "export { read_text_file } from \"./read_text_file.ts\";\nexport { delete_ } from \"./delete.ts\";\n"
         );
-        assert_eq!(namespace_index(["files", "my-git"]), "export * as files from \"./files/index.ts\";\nexport * as my_git from \"./my-git/index.ts\";\n");
+        assert_eq!(
+            namespace_index(["files", "my-git"]),
+            "export * as files from \"./files/index.ts\";\nexport * as my_git from \"./my-git/index.ts\";\n"
+        );
     }
 
     /// Takes comments and strings out, as a scanner of TypeScript would; what is left is code.
