@@ -1,1 +1,10 @@
-//! What each memory layer decides: state, pure decide, evolve.
+//! What each memory layer decides: a small state, a pure decide, an evolve. Text lives in the read side; a layer keeps only
+//! what its decisions need: which items exist, where they belong, and what may still be done to them.
+
+pub mod check;
+pub mod episodic;
+pub mod semantic;
+pub mod shelf;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,208 @@
+//! What a layer remembers of its items: that they exist, in which scope, whether they are hidden, and a word of its own.
+//! About 50 bytes an item; the text is the read side's.
+
+use athena_schemas::context::{Context, Scope};
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::Forgetting;
+use athena_schemas::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// Equality of content within a scope, as 16 bytes of BLAKE3: recognises a duplicate without keeping the text.
+pub type Digest = [u8; 16];
+
+/// The digest of content in a scope; `domain` separates layers, each part is length-prefixed.
+pub fn digest(domain: &str, scope: &Scope, parts: &[&[u8]]) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key(domain);
+    for field in [&scope.project, &scope.user, &scope.agent, &scope.session] {
+        match field {
+            Some(text) => hasher.update(&(text.len() as u64 + 1).to_le_bytes()).update(text.as_bytes()),
+            None => hasher.update(&[0; 8]),
+        };
+    }
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    let mut out = [0; 16];
+    hasher.finalize_xof().fill(&mut out);
+    out
+}
+
+/// Scopes by small numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Scope>", into = "Vec<Scope>")]
+struct Scopes {
+    by_number: Vec<Scope>,
+    numbers: HashMap<Scope, u32>,
+}
+
+impl Scopes {
+    fn number(&mut self, scope: &Scope) -> u32 {
+        if let Some(number) = self.numbers.get(scope) {
+            return *number;
+        }
+        let number = self.by_number.len() as u32;
+        self.by_number.push(scope.clone());
+        self.numbers.insert(scope.clone(), number);
+        number
+    }
+}
+
+impl From<Vec<Scope>> for Scopes {
+    fn from(by_number: Vec<Scope>) -> Self {
+        let numbers = by_number.iter().cloned().zip(0..).collect();
+        Self { by_number, numbers }
+    }
+}
+
+impl From<Scopes> for Vec<Scope> {
+    fn from(scopes: Scopes) -> Self {
+        scopes.by_number
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Slot<T> {
+    scope: u32,
+    hidden: bool,
+    entry: T,
+}
+
+/// The items of one layer, by the number in their id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shelf<T> {
+    scopes: Scopes,
+    slots: HashMap<u128, Slot<T>>,
+    seen: HashMap<Digest, u128>,
+}
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self { scopes: Scopes::default(), slots: HashMap::new(), seen: HashMap::new() }
+    }
+}
+
+impl<T> Shelf<T> {
+    /// How many items there are, hidden ones included.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Puts an item on the shelf; `seen` is what recognises its like.
+    pub fn put(&mut self, id: &Id, scope: &Scope, seen: Option<Digest>, entry: T) {
+        let Some(number) = id.ulid() else { return };
+        let scope = self.scopes.number(scope);
+        self.slots.insert(number, Slot { scope, hidden: false, entry });
+        if let Some(digest) = seen {
+            self.seen.insert(digest, number);
+        }
+    }
+
+    /// The item that has the same content in the same scope, if it is still there.
+    pub fn duplicate(&self, prefix: &str, scope: &Scope, digest: &Digest) -> Option<Id> {
+        let number = self.seen.get(digest)?;
+        let slot = self.slots.get(number)?;
+        let here = self.scopes.numbers.get(scope) == Some(&slot.scope);
+        (here && !slot.hidden).then(|| Id::from_ulid(prefix, *number))
+    }
+
+    fn slot(&self, cx: &Context, id: &Id) -> Option<&Slot<T>> {
+        let slot = self.slots.get(&id.ulid()?)?;
+        let scope = self.scopes.by_number.get(slot.scope as usize)?;
+        cx.scope.covers(scope).then_some(slot)
+    }
+
+    /// An item that the caller may see and that is not hidden.
+    ///
+    /// # Errors
+    /// When there is none. One outside the scope is refused as one that does not exist.
+    pub fn get(&self, cx: &Context, id: &Id) -> Result<&T, Refusal> {
+        match self.slot(cx, id) {
+            Some(slot) if !slot.hidden => Ok(&slot.entry),
+            _ => Err(Refusal::not_found(format!("there is no {id} in this scope"))
+                .hint("recall or search names the ids there are")),
+        }
+    }
+
+    /// The items among `ids` that the caller may see and whose being hidden is as asked, each once, in order.
+    pub fn visible(&self, cx: &Context, ids: &[Id], hidden: bool) -> Vec<Id> {
+        let mut taken = std::collections::HashSet::with_capacity(ids.len());
+        ids.iter()
+            .filter(|id| self.slot(cx, id).is_some_and(|slot| slot.hidden == hidden) && taken.insert(*id))
+            .cloned()
+            .collect()
+    }
+
+    /// The entry of an item, for a fold.
+    pub fn entry(&mut self, id: &Id) -> Option<&mut T> {
+        self.slots.get_mut(&id.ulid()?).map(|slot| &mut slot.entry)
+    }
+
+    /// Folds forgetting: hidden items stay on the shelf, erased ones leave it.
+    pub fn forget(&mut self, ids: &[Id], mode: Forgetting) {
+        let numbers = ids.iter().filter_map(Id::ulid);
+        match mode {
+            Forgetting::Hide => numbers.for_each(|number| self.hide(number, true)),
+            Forgetting::Erase => {
+                for number in numbers {
+                    self.slots.remove(&number);
+                }
+                self.seen.retain(|_, number| self.slots.contains_key(number));
+            }
+        }
+    }
+
+    /// Folds the end of hiding.
+    pub fn restore(&mut self, ids: &[Id]) {
+        ids.iter().filter_map(Id::ulid).for_each(|number| self.hide(number, false));
+    }
+
+    fn hide(&mut self, number: u128, hidden: bool) {
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.hidden = hidden;
+        }
+    }
+
+    /// Folds a move to another scope.
+    pub fn relocate(&mut self, ids: &[Id], to: &Scope) {
+        let to = self.scopes.number(to);
+        for number in ids.iter().filter_map(Id::ulid) {
+            if let Some(slot) = self.slots.get_mut(&number) {
+                slot.scope = to;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_tell_scopes_and_parts_apart() {
+        let p = Scope::project("p");
+        let user = Scope { user: Some("p".into()), ..Scope::default() };
+        assert_eq!(digest("d", &p, &[b"ab"]), digest("d", &p, &[b"ab"]));
+        assert_ne!(digest("d", &p, &[b"ab"]), digest("d", &user, &[b"ab"]));
+        assert_ne!(digest("d", &p, &[b"ab", b""]), digest("d", &p, &[b"a", b"b"]));
+        assert_ne!(digest("d", &p, &[b"ab"]), digest("e", &p, &[b"ab"]));
+    }
+
+    #[test]
+    fn a_shelf_survives_its_snapshot() {
+        let mut shelf = Shelf::<u8>::default();
+        let id = Id::new("ep", 5, 7);
+        shelf.put(&id, &Scope::project("test"), Some([1; 16]), 3);
+        shelf.relocate(std::slice::from_ref(&id), &Scope::project("other"));
+        let bytes = postcard::to_stdvec(&shelf).unwrap();
+        let mut back: Shelf<u8> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(back, shelf);
+        back.relocate(std::slice::from_ref(&id), &Scope::project("test"));
+        assert_eq!(back.get(&Context::example(), &id).unwrap(), &3);
+    }
+}
