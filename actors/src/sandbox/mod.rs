@@ -1,1 +1,101 @@
-//! The sandbox pool: pre-warmed jailed workers, one per run.
+//! The sandbox: jailed worker processes, pre-warmed, one per run and never used again.
+//!
+//! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`spawn`] makes and
+//! reaps the processes, [`channel`] frames what is said to them, [`exit`] reads a worker's end, [`presets`] holds the limits.
+//!
+//! Architecture invariant: agent code is parsed and run in a worker only, never in this process.
+
+pub mod channel;
+pub mod exit;
+pub mod pool;
+pub mod presets;
+#[cfg(test)]
+pub(crate) mod scripted;
+pub mod spawn;
+
+pub use channel::Broken;
+pub use exit::{Death, Exit};
+pub use pool::{Pool, Sandbox, Settings};
+
+use athena_schemas::refusal::{Code, Refusal};
+use athena_schemas::wire::{Assessment, FromWorker, Job, Language, Ready, ToWorker};
+use channel::Channel;
+use spawn::Process;
+use std::time::Duration;
+
+/// How long static analysis of one source may take; beyond it the source counts as hostile.
+const ANALYSIS: Duration = Duration::from_secs(5);
+
+/// A worker in the hands of one run. Dropping it kills the process; the pool makes a new one.
+pub struct Worker {
+    channel: Channel,
+    process: Option<Box<dyn Process>>,
+    ready: Ready,
+    _place: pool::Place,
+}
+
+impl Worker {
+    /// How it is jailed and which engines it has.
+    pub fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Judges code. May be called more than once, before [`start`](Self::start).
+    ///
+    /// # Errors
+    /// [`Code::Denied`] where the analysis kills its process or does not end: such code is never run.
+    pub async fn analyze(&mut self, language: Language, code: &str) -> Result<Assessment, Refusal> {
+        let hostile = |what: String| {
+            Refusal::new(Code::Denied, format!("the code could not be analysed: {what}"))
+                .hint("shorten it; deep nesting is not supported")
+        };
+        self.send(&ToWorker::Analyze { language, code: code.to_owned() })
+            .map_err(|error| hostile(error.to_string()))?;
+        match tokio::time::timeout(ANALYSIS, self.next()).await {
+            Ok(Ok(FromWorker::Analysis(assessment))) => Ok(*assessment),
+            Ok(Ok(_)) => Err(hostile("the worker answered something else".into())),
+            Ok(Err(broken)) => Err(hostile(broken.to_string())),
+            Err(_) => Err(hostile(format!("no end after {} s", ANALYSIS.as_secs()))),
+        }
+    }
+
+    /// Starts the job; what happens then comes by [`next`](Self::next).
+    ///
+    /// # Errors
+    /// When the worker is gone or the job does not fit a frame.
+    pub fn start(&mut self, job: Job) -> Result<(), Broken> {
+        self.send(&ToWorker::Run(Box::new(job)))
+    }
+
+    /// Sends a frame; it is buffered where the worker is not reading.
+    ///
+    /// # Errors
+    /// When the worker is gone or the frame is too large.
+    pub fn send(&mut self, frame: &ToWorker) -> Result<(), Broken> {
+        self.channel.send(frame)
+    }
+
+    /// The next frame. Cancel-safe: no byte is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When the worker is gone or does not keep to the protocol.
+    pub async fn next(&mut self) -> Result<FromWorker, Broken> {
+        self.channel.next().await
+    }
+
+    /// Ends the process and says how it ended. `grace` is what it gets to end by itself.
+    pub async fn end(mut self, grace: Duration) -> Exit {
+        match self.process.take() {
+            Some(process) => process.end(grace).await.unwrap_or(Exit::Unknown),
+            None => Exit::Unknown,
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            drop(process.end(Duration::ZERO));
+        }
+    }
+}

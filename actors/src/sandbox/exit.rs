@@ -1,0 +1,75 @@
+//! What a worker's end says of the code it ran.
+
+use athena_schemas::layers::run::{Bound, Status};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// With an exit code.
+    Code(i32),
+    /// By a signal.
+    Signal(i32),
+    /// It could not be found out.
+    Unknown,
+}
+
+/// A worker's end without a word, read as the end of its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// How the run ended.
+    pub status: Status,
+    /// The bound it ran against.
+    pub bound: Bound,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Exit {
+    /// Reads the end of a worker that did not say [`Done`](athena_schemas::wire::FromWorker::Done). `late`: we killed it at
+    /// its deadline.
+    pub fn read(self, late: bool) -> Death {
+        let death = |status, bound, detail: String| Death { status, bound, detail };
+        match self {
+            _ if late => death(Status::TimedOut, Bound::Time, "killed at the deadline".into()),
+            Self::Signal(libc::SIGSYS) => {
+                death(Status::Violated, Bound::Process, "a forbidden system call (SIGSYS)".into())
+            }
+            Self::Signal(libc::SIGXCPU) => {
+                death(Status::TimedOut, Bound::Time, "out of CPU time (SIGXCPU)".into())
+            }
+            // Nobody of ours sends SIGKILL before the deadline: it is the kernel's memory killer.
+            Self::Signal(libc::SIGKILL) => {
+                death(Status::OutOfMemory, Bound::Memory, "killed for its memory (SIGKILL)".into())
+            }
+            // An allocation that failed under RLIMIT_AS ends in abort.
+            Self::Signal(libc::SIGABRT) => death(
+                Status::OutOfMemory,
+                Bound::Memory,
+                "aborted, most likely out of memory (SIGABRT)".into(),
+            ),
+            Self::Signal(signal) => {
+                death(Status::Violated, Bound::Process, format!("the engine crashed (signal {signal})"))
+            }
+            Self::Code(code) => {
+                death(Status::Violated, Bound::Protocol, format!("left with exit code {code}"))
+            }
+            Self::Unknown => death(Status::Violated, Bound::Protocol, "left without a word".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_end_has_its_reading() {
+        let read = |exit: Exit| (exit.read(false).status, exit.read(false).bound);
+        assert_eq!(read(Exit::Signal(libc::SIGSYS)), (Status::Violated, Bound::Process));
+        assert_eq!(read(Exit::Signal(libc::SIGKILL)), (Status::OutOfMemory, Bound::Memory));
+        assert_eq!(read(Exit::Signal(libc::SIGXCPU)), (Status::TimedOut, Bound::Time));
+        assert_eq!(read(Exit::Signal(libc::SIGSEGV)), (Status::Violated, Bound::Process));
+        assert_eq!(read(Exit::Code(1)), (Status::Violated, Bound::Protocol));
+        assert_eq!(Exit::Signal(libc::SIGKILL).read(true).status, Status::TimedOut);
+    }
+}
