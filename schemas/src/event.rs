@@ -69,6 +69,11 @@ all_events! {
     0x13 upstream Upstream,
 }
 
+/// Whether this build can read an event, or may pass it over. What it can do neither with was written by a newer build.
+pub fn is_readable(kind: Kind, schema: u8) -> bool {
+    kind.is_ignorable() || Event::kinds().any(|info| info.kind == kind && schema <= info.schema)
+}
+
 /// The name of a kind, or its number where this build does not know it.
 pub fn kind_name(kind: Kind) -> String {
     Event::kinds()
