@@ -1,1 +1,375 @@
-//! Search: lexical, by vector, fused.
+//! Search: words, meaning and surroundings, fused into one ranking.
+//!
+//! [`Search`] is the projection: it folds events into documents and keeps them in tantivy (postings), in memory (everything one
+//! filters by) and in a vector file. [`Finder`] is its read side; it can be cloned and asked from any thread. A document is
+//! found as soon as it was applied: what tantivy has not committed yet lies in a small index in memory.
+//!
+//! Read [`document`] for what is indexed, [`retrieve`] for how an answer comes about, [`fusion`] for how it is ranked.
+
+pub mod document;
+pub mod embed;
+pub mod fusion;
+pub mod lexicon;
+pub mod retrieve;
+pub mod table;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod vectors;
+
+pub use retrieve::{Ask, Filters, Found, Strategy, Weights};
+
+use athena_schemas::envelope::Seq;
+use athena_schemas::id::Id;
+use athena_schemas::ports::{Projection, ProjectionError, Recorded};
+use athena_schemas::refusal::{Code, Refusal};
+use document::{Change, Document, changes_of};
+use embed::Embedder;
+use lexicon::{Delta, Entry, Snapshot, Writer};
+use serde::{Deserialize, Serialize};
+use std::io::{Seek, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use table::{Row, Table};
+use text::Analyzer;
+use vectors::{Quantized, Vectors};
+
+/// Name of the projection.
+const NAME: &str = "search";
+/// Version of this code: another one than the stored means rebuild.
+const VERSION: u32 = 1;
+/// Changes that wait in memory before they are committed even without a pause.
+const COMMIT_CHANGES: usize = 20_000;
+/// Changes worth a commit in a pause; fewer wait, and are read from the log again after a restart.
+const PAUSE_CHANGES: usize = 2_000;
+
+/// What a search reads.
+pub(crate) struct State {
+    pub(crate) table: Table,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) vectors: Option<Vectors>,
+    pub(crate) model: Option<Arc<dyn Embedder>>,
+}
+
+/// The read side of search.
+#[derive(Clone)]
+pub struct Finder {
+    state: Arc<RwLock<State>>,
+    pub(crate) analyzer: Arc<Analyzer>,
+}
+
+impl Finder {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many documents there are.
+    pub fn documents(&self) -> usize {
+        self.read().table.documents()
+    }
+
+    /// The name of the model in use; `None` where words alone are searched.
+    pub fn model(&self) -> Option<String> {
+        self.read().model.as_ref().map(|model| model.name().to_owned())
+    }
+
+    /// An item as search sees it.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn document(&self, id: &Id) -> Result<Option<Document>, Refusal> {
+        let state = self.read();
+        match state.table.find(id) {
+            Some(row) => state.snapshot.document(row).map_err(unreadable),
+            None => Ok(None),
+        }
+    }
+}
+
+pub(crate) fn unreadable(error: tantivy::TantivyError) -> Refusal {
+    Refusal::new(Code::Unavailable, format!("the search index cannot be read: {error}"))
+        .hint("athena rebuild search")
+}
+
+/// What a commit says about itself.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Payload {
+    version: u32,
+    position: Seq,
+    rows: usize,
+}
+
+/// The projection.
+pub struct Search {
+    finder: Finder,
+    writer: Writer,
+    folder: Option<PathBuf>,
+    position: Seq,
+    /// Changes since the last commit.
+    waiting: usize,
+    /// An erasure waits: the next pause must commit.
+    urgent: bool,
+    /// Rows whose vectors are in the file.
+    saved_rows: usize,
+}
+
+impl Search {
+    /// Opens the index in a folder, or one in memory where there is none. With a model, documents that have no vector of it yet
+    /// get one.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written.
+    pub fn open(folder: Option<&Path>, model: Option<Arc<dyn Embedder>>) -> Result<Self, ProjectionError> {
+        let index = folder.map(|folder| folder.join("index"));
+        let mut writer = match Writer::open(index.as_deref()) {
+            Ok(writer) => writer,
+            // Another schema, or damaged: the log has it all.
+            Err(error) => {
+                let Some(index) = &index else { return Err(store(error)) };
+                tracing::warn!(%error, "the search index is built anew");
+                std::fs::remove_dir_all(index).map_err(store)?;
+                Writer::open(Some(index)).map_err(store)?
+            }
+        };
+        let payload: Payload = writer
+            .payload()
+            .map_err(store)?
+            .and_then(|payload| serde_json::from_str(&payload).ok())
+            .unwrap_or_default();
+        if payload.version != VERSION {
+            writer.reset().map_err(store)?;
+        }
+        let payload = if payload.version == VERSION { payload } else { Payload::default() };
+        let committed = writer.committed().map_err(store)?;
+        let mut table = Table::default();
+        committed
+            .documents(&mut |row, terms, document| {
+                table.insert(row, &document, terms, fingerprint(&document))
+            })
+            .map_err(store)?;
+        table.reserve_rows(payload.rows);
+        let state = State {
+            table,
+            snapshot: Snapshot { committed, delta: Delta::default() },
+            vectors: None,
+            model: None,
+        };
+        let finder = Finder { state: Arc::new(RwLock::new(state)), analyzer: Arc::default() };
+        let mut search = Self {
+            finder,
+            writer,
+            folder: folder.map(Path::to_path_buf),
+            position: payload.position,
+            waiting: 0,
+            urgent: false,
+            saved_rows: 0,
+        };
+        if let Some(model) = model {
+            search.use_model(Some(model))?;
+        }
+        Ok(search)
+    }
+
+    /// The read side.
+    pub fn finder(&self) -> Finder {
+        self.finder.clone()
+    }
+
+    /// Takes another model into use, or none. Its vectors are made beside the old ones, which answer until then.
+    ///
+    /// # Errors
+    /// When a text cannot be embedded or the vector file cannot be read.
+    pub fn use_model(&mut self, model: Option<Arc<dyn Embedder>>) -> Result<(), ProjectionError> {
+        let Some(model) = model else {
+            let mut state = self.finder.write();
+            (state.model, state.vectors) = (None, None);
+            return Ok(());
+        };
+        let mut vectors = self.load_vectors(model.as_ref())?;
+        self.saved_rows = vectors.len();
+        let missing: Vec<(Row, String)> = {
+            let state = self.finder.read();
+            let rows = state.table.len() as Row;
+            (vectors.len() as Row..rows)
+                .filter(|row| state.table.facts(*row).is_some())
+                .filter_map(|row| Some((row, state.snapshot.document(row).ok()??.text)))
+                .collect()
+        };
+        for chunk in missing.chunks(256) {
+            let texts: Vec<&str> = chunk.iter().map(|(_, text)| text.as_str()).collect();
+            let embedded = model.embed(&texts).map_err(store)?;
+            for ((row, _), vector) in chunk.iter().zip(&embedded) {
+                vectors.set(*row, &Quantized::of(vector));
+            }
+        }
+        let mut state = self.finder.write();
+        (state.model, state.vectors) = (Some(model), Some(vectors));
+        Ok(())
+    }
+
+    fn vector_file(&self, model: &dyn Embedder) -> Option<PathBuf> {
+        let name: String = model.fingerprint().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Some(self.folder.as_ref()?.join(format!("vectors-{name}-{}.bin", model.dimensions())))
+    }
+
+    fn load_vectors(&self, model: &dyn Embedder) -> Result<Vectors, ProjectionError> {
+        let rows = self.finder.read().table.len();
+        match self.vector_file(model).map(std::fs::read) {
+            Some(Ok(records)) => Ok(Vectors::from_records(model.dimensions(), &records, rows)),
+            Some(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => Err(store(error)),
+            _ => Ok(Vectors::new(model.dimensions())),
+        }
+    }
+
+    /// Appends the vectors that are not in the file yet. They are on disk before the commit that needs them.
+    fn save_vectors(&mut self) -> Result<(), ProjectionError> {
+        let state = self.finder.read();
+        let (Some(vectors), Some(model)) = (&state.vectors, &state.model) else { return Ok(()) };
+        let Some(path) = self.vector_file(model.as_ref()) else { return Ok(()) };
+        let mut file =
+            std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(store)?;
+        let kept = (self.saved_rows * (vectors.dimensions() + 4)) as u64;
+        file.set_len(kept).map_err(store)?;
+        file.seek(SeekFrom::Start(kept)).map_err(store)?;
+        file.write_all(&vectors.records(self.saved_rows)).map_err(store)?;
+        file.sync_data().map_err(store)?;
+        self.saved_rows = vectors.len();
+        Ok(())
+    }
+
+    fn change(&mut self, change: Change) -> Result<(), ProjectionError> {
+        self.waiting += 1;
+        match change {
+            Change::Put(document) => self.put(*document, None),
+            Change::Remove { id, erase } => {
+                self.urgent |= erase;
+                self.remove(&id, erase);
+                Ok(())
+            }
+            Change::Patch(id, patch) => {
+                let known = {
+                    let state = self.finder.read();
+                    state.table.find(&id).map(|row| {
+                        let vector = state.vectors.as_ref().and_then(|vectors| vectors.get(row));
+                        (state.snapshot.document(row), vector)
+                    })
+                };
+                let Some((Some(document), vector)) = known
+                    .map(|(document, vector)| document.map(|d| (d, vector)))
+                    .transpose()
+                    .map_err(store)?
+                else {
+                    return Ok(());
+                };
+                let same_text = !matches!(patch, document::Patch::Text(_));
+                self.put(document.patched(&patch), vector.filter(|_| same_text))
+            }
+        }
+    }
+
+    fn put(&mut self, document: Document, vector: Option<Quantized>) -> Result<(), ProjectionError> {
+        let model = self.finder.read().model.clone();
+        let vector = match (vector, model) {
+            (Some(vector), _) => Some(vector),
+            (None, Some(model)) => {
+                model.embed(&[&document.text]).map_err(store)?.first().map(|vector| Quantized::of(vector))
+            }
+            (None, None) => None,
+        };
+        let terms: Vec<String> = self.finder.analyzer.terms(&document.text).collect();
+        self.remove(&document.id, false);
+        let row = self.finder.read().table.len() as Row;
+        let entry = Entry { row, terms, document };
+        self.writer.add(&entry).map_err(store)?;
+        let mut state = self.finder.write();
+        state.table.insert(row, &entry.document, entry.terms.len() as u32, fingerprint(&entry.document));
+        if let (Some(vectors), Some(vector)) = (&mut state.vectors, &vector) {
+            vectors.set(row, vector);
+        }
+        state.snapshot.delta.insert(entry);
+        Ok(())
+    }
+
+    fn remove(&mut self, id: &Id, erase: bool) {
+        let row = self.finder.write().table.remove(id);
+        if let Some(row) = row {
+            self.writer.remove(row, erase);
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), ProjectionError> {
+        self.save_vectors()?;
+        let rows = self.finder.read().table.len();
+        let payload = Payload { version: VERSION, position: self.position, rows };
+        let payload = serde_json::to_string(&payload).map_err(store)?;
+        let committed = self.writer.commit(&payload).map_err(store)?;
+        self.finder.write().snapshot = Snapshot { committed, delta: Delta::default() };
+        (self.waiting, self.urgent) = (0, false);
+        Ok(())
+    }
+}
+
+fn fingerprint(document: &Document) -> [u8; 16] {
+    let mut digest = [0; 16];
+    let bytes = postcard::to_stdvec(document).unwrap_or_default();
+    blake3::Hasher::new().update(&bytes).finalize_xof().fill(&mut digest);
+    digest
+}
+
+fn store(cause: impl std::fmt::Display) -> ProjectionError {
+    ProjectionError::Store { name: NAME, cause: cause.to_string() }
+}
+
+impl Projection for Search {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn version(&self) -> u32 {
+        VERSION
+    }
+
+    fn position(&self) -> Seq {
+        self.position
+    }
+
+    fn apply(&mut self, batch: &[Recorded]) -> Result<(), ProjectionError> {
+        for recorded in batch {
+            let record = &recorded.record;
+            if record.seq <= self.position {
+                continue;
+            }
+            if let Some(event) = &recorded.event {
+                for change in changes_of(event, &record.draft.meta, record.seq) {
+                    self.change(change)?;
+                }
+            }
+            self.position = record.seq;
+        }
+        if self.waiting >= COMMIT_CHANGES { self.commit() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<(), ProjectionError> {
+        if self.waiting >= PAUSE_CHANGES || self.urgent { self.commit() } else { Ok(()) }
+    }
+
+    fn reset(&mut self) -> Result<(), ProjectionError> {
+        self.writer.reset().map_err(store)?;
+        let committed = self.writer.committed().map_err(store)?;
+        let mut state = self.finder.write();
+        state.table = Table::default();
+        state.snapshot = Snapshot { committed, delta: Delta::default() };
+        state.vectors = state.model.as_ref().map(|model| Vectors::new(model.dimensions()));
+        drop(state);
+        (self.position, self.waiting, self.saved_rows) = (0, 0, 0);
+        Ok(())
+    }
+
+    fn digest(&self) -> Result<[u8; 32], ProjectionError> {
+        Ok(self.finder.read().table.digest())
+    }
+}

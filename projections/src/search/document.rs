@@ -1,0 +1,244 @@
+//! What is searched: one document an item, and the changes that events make to them.
+
+use athena_schemas::context::Scope;
+use athena_schemas::envelope::Meta;
+use athena_schemas::event::Event;
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::{Forgetting, Layer, confidence};
+use athena_schemas::layers::{episodic, semantic};
+use serde::{Deserialize, Serialize};
+
+/// One item as search sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// The item.
+    pub id: Id,
+    /// Its layer.
+    pub layer: Layer,
+    /// Where it belongs.
+    pub scope: Scope,
+    /// The conversation it is part of.
+    pub session: Option<String>,
+    /// Its type within the layer, such as `message`.
+    pub kind: String,
+    /// Who said or did it.
+    pub actor: Option<String>,
+    /// What is indexed.
+    pub text: String,
+    /// Words to filter by.
+    pub tags: Vec<String>,
+    /// When it happened or was recorded, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Position of the event that made it: the order among equals of time. An edit does not change it.
+    pub order: u64,
+    /// Confidence in thousandths; 1000 where the layer has none.
+    pub confidence: u16,
+    /// True from this time on, milliseconds since 1970.
+    pub valid_from: Option<i64>,
+    /// True until this time, milliseconds since 1970.
+    pub valid_to: Option<i64>,
+    /// Another item took its place: found only by those who ask for it.
+    pub superseded: bool,
+    /// Forgotten, but not erased: not found at all.
+    pub hidden: bool,
+}
+
+/// What an event does to the documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A document appears.
+    Put(Box<Document>),
+    /// A document changes in part.
+    Patch(Id, Patch),
+    /// A document goes; where its text must not survive in old files of the index, `erase` says so.
+    Remove {
+        /// The item.
+        id: Id,
+        /// Purge it from disk too.
+        erase: bool,
+    },
+}
+
+/// A change in part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Patch {
+    /// Tags added and removed.
+    Tags {
+        /// Added.
+        add: Vec<String>,
+        /// Removed.
+        remove: Vec<String>,
+    },
+    /// Hidden, or brought back.
+    Hidden(bool),
+    /// Another item took its place at this time, or no longer does (`None`).
+    Superseded(Option<i64>),
+    /// Confidence in thousandths.
+    Confidence(u16),
+    /// Moved into another scope.
+    Moved(Scope),
+    /// Its text is another one.
+    Text(String),
+}
+
+impl Document {
+    /// The document after a change in part.
+    #[must_use]
+    pub fn patched(mut self, patch: &Patch) -> Self {
+        match patch {
+            Patch::Tags { add, remove } => {
+                self.tags.retain(|tag| !remove.contains(tag));
+                for tag in add {
+                    if !self.tags.contains(tag) {
+                        self.tags.push(tag.clone());
+                    }
+                }
+            }
+            Patch::Hidden(hidden) => self.hidden = *hidden,
+            Patch::Superseded(at) => {
+                self.superseded = at.is_some();
+                self.valid_to = *at;
+            }
+            Patch::Confidence(confidence) => self.confidence = *confidence,
+            Patch::Moved(to) => self.scope = to.clone(),
+            Patch::Text(text) => self.text.clone_from(text),
+        }
+        self
+    }
+}
+
+/// The changes an event makes, in order. `seq` is its position.
+pub fn changes_of(event: &Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    match event {
+        Event::Episodic(event) => episodic_changes(event, meta, seq),
+        Event::Semantic(event) => semantic_changes(event, meta, seq),
+        _ => Vec::new(),
+    }
+}
+
+fn episodic_changes(event: &episodic::Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    match event {
+        episodic::Event::Remembered(it) => {
+            let data: serde_json::Value = serde_json::from_str(&it.meta).unwrap_or_default();
+            let named = ["speaker", "actor", "author"].iter().find_map(|key| data.get(key)?.as_str());
+            let said = speaker(&it.content);
+            let text = match (said, named) {
+                (None, Some(name)) => format!("{name}: {}", it.content),
+                _ => it.content.clone(),
+            };
+            put(Document {
+                id: it.id.clone(),
+                layer: Layer::Episodic,
+                scope: meta.scope.clone(),
+                session: it.session.clone().or_else(|| meta.scope.session.clone()),
+                kind: it.kind.clone(),
+                actor: said.or(named).map(str::to_owned),
+                text,
+                tags: it.tags.clone(),
+                at_ms: it.time_ms,
+                order: seq,
+                confidence: 1000,
+                valid_from: None,
+                valid_to: None,
+                superseded: false,
+                hidden: false,
+            })
+        }
+        episodic::Event::Annotated(it) if it.add_tags.is_empty() && it.remove_tags.is_empty() => Vec::new(),
+        episodic::Event::Annotated(it) => {
+            vec![Change::Patch(
+                it.id.clone(),
+                Patch::Tags { add: it.add_tags.clone(), remove: it.remove_tags.clone() },
+            )]
+        }
+        episodic::Event::Forgotten(it) => gone(&it.ids, it.mode),
+        episodic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
+        episodic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+    }
+}
+
+fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    let now = i64::try_from(meta.at_ms).unwrap_or(i64::MAX);
+    match event {
+        semantic::Event::Stored(it) => {
+            let closed = it.valid_from_ms.unwrap_or(now);
+            let mut changes = each(&it.supersedes, &Patch::Superseded(Some(closed)));
+            changes.extend(put(Document {
+                id: it.id.clone(),
+                layer: Layer::Semantic,
+                scope: meta.scope.clone(),
+                session: meta.scope.session.clone(),
+                kind: "fact".into(),
+                actor: None,
+                text: it.content.clone(),
+                tags: it.tags.clone(),
+                at_ms: now,
+                order: seq,
+                confidence: thousandths(it.log_odds),
+                valid_from: it.valid_from_ms,
+                valid_to: it.valid_to_ms,
+                superseded: false,
+                hidden: false,
+            }));
+            changes
+        }
+        semantic::Event::Retracted(it) => vec![Change::Remove { id: it.id.clone(), erase: false }],
+        semantic::Event::Reinforced(it) => {
+            vec![Change::Patch(it.id.clone(), Patch::Confidence(thousandths(it.log_odds)))]
+        }
+        semantic::Event::ConflictResolved(it) => match it.how {
+            semantic::How::Supersede => vec![Change::Patch(it.other.clone(), Patch::Superseded(Some(now)))],
+            semantic::How::Retract => vec![Change::Remove { id: it.other.clone(), erase: false }],
+            semantic::How::BothTrue => Vec::new(),
+        },
+        semantic::Event::Discarded(it) => gone(&it.ids, it.mode),
+        semantic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
+        semantic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+    }
+}
+
+fn put(document: Document) -> Vec<Change> {
+    vec![Change::Put(Box::new(document))]
+}
+
+fn each(ids: &[Id], patch: &Patch) -> Vec<Change> {
+    ids.iter().map(|id| Change::Patch(id.clone(), patch.clone())).collect()
+}
+
+fn gone(ids: &[Id], mode: Forgetting) -> Vec<Change> {
+    match mode {
+        Forgetting::Hide => each(ids, &Patch::Hidden(true)),
+        Forgetting::Erase => ids.iter().map(|id| Change::Remove { id: id.clone(), erase: true }).collect(),
+    }
+}
+
+fn thousandths(log_odds_micro: i32) -> u16 {
+    (confidence(log_odds_micro) * 1000.0).round() as u16
+}
+
+/// The speaker of a line such as `Caroline: see you on Friday`: at most three capitalised words before the first colon.
+pub fn speaker(text: &str) -> Option<&str> {
+    let (name, rest) = text.split_once(": ")?;
+    let plausible = !rest.is_empty()
+        && name.len() <= 48
+        && name.split(' ').count() <= 3
+        && name.split(' ').all(|word| {
+            word.chars().next().is_some_and(char::is_uppercase)
+                && word.chars().all(|c| c.is_alphanumeric() || "-'._".contains(c))
+        });
+    plausible.then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speaker_is_a_name_before_a_colon() {
+        assert_eq!(speaker("Caroline: see you"), Some("Caroline"));
+        assert_eq!(speaker("Mary Ann: hello"), Some("Mary Ann"));
+        assert_eq!(speaker("note: buy milk"), None);
+        assert_eq!(speaker("The whole plan was this and that: nothing"), None);
+        assert_eq!(speaker("https://example.org"), None);
+    }
+}

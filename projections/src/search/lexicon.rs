@@ -1,0 +1,291 @@
+//! Postings: on disk in tantivy, and in memory for what was written since the last commit.
+//!
+//! A commit of tantivy costs tens of milliseconds whatever its size, so new documents first go into a small inverted index in
+//! memory (the *delta*), where they are found at once, and into tantivy's writer, where they wait for the next commit. The
+//! position in the log travels in the commit's payload: data and position cannot come apart.
+
+use super::document::Document;
+use super::table::Row;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use tantivy::directory::MmapDirectory;
+use tantivy::index::SegmentId;
+use tantivy::postings::Postings;
+use tantivy::schema::{
+    FAST, Field, INDEXED, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value,
+};
+use tantivy::{
+    DocSet, Index, IndexReader, IndexWriter, ReloadPolicy, Searcher, TERMINATED, TantivyDocument,
+    TantivyError, Term,
+};
+
+/// Memory of tantivy's writer before it writes a segment by itself, bytes.
+const WRITER_BYTES: usize = 32 << 20;
+
+/// The fields of a tantivy document.
+#[derive(Debug, Clone, Copy)]
+struct Fields {
+    row: Field,
+    terms: Field,
+    body: Field,
+}
+
+fn schema() -> (Schema, Fields) {
+    let mut schema = Schema::builder();
+    let terms = TextOptions::default().set_indexing_options(
+        TextFieldIndexing::default()
+            .set_tokenizer("whitespace")
+            .set_index_option(IndexRecordOption::WithFreqs)
+            .set_fieldnorms(false),
+    );
+    let fields = Fields {
+        row: schema.add_u64_field("row", INDEXED | FAST),
+        terms: schema.add_text_field("terms", terms),
+        body: schema.add_bytes_field("body", STORED),
+    };
+    (schema.build(), fields)
+}
+
+/// A document on its way into the index.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number.
+    pub row: Row,
+    /// Its terms in order.
+    pub terms: Vec<String>,
+    /// Itself.
+    pub document: Document,
+}
+
+/// The postings of what was written since the last commit.
+#[derive(Debug, Default, Clone)]
+pub struct Delta {
+    postings: HashMap<String, Vec<(Row, u32)>>,
+    documents: HashMap<Row, Document>,
+}
+
+impl Delta {
+    /// Adds a document.
+    pub fn insert(&mut self, entry: Entry) {
+        let mut counts: HashMap<String, u32> = HashMap::with_capacity(entry.terms.len());
+        for term in entry.terms {
+            *counts.entry(term).or_default() += 1;
+        }
+        for (term, count) in counts {
+            self.postings.entry(term).or_default().push((entry.row, count));
+        }
+        self.documents.insert(entry.row, entry.document);
+    }
+
+    /// How many documents it holds.
+    pub fn len(&self) -> usize {
+        self.documents.len()
+    }
+}
+
+/// What was committed, as of one commit.
+#[derive(Clone)]
+pub struct Committed {
+    searcher: Searcher,
+    fields: Fields,
+    /// Row of every document of a segment.
+    rows: Vec<Arc<Vec<Row>>>,
+}
+
+impl Committed {
+    /// Calls `each` with row and frequency for every document that holds the term. Documents that were removed since the commit
+    /// are among them: the table knows.
+    pub fn postings(&self, term: &str, each: &mut dyn FnMut(Row, u32)) -> Result<(), TantivyError> {
+        let term = Term::from_field_text(self.fields.terms, term);
+        for (segment, rows) in self.searcher.segment_readers().iter().zip(&self.rows) {
+            let Some(mut postings) = segment
+                .inverted_index(self.fields.terms)?
+                .read_postings(&term, IndexRecordOption::WithFreqs)?
+            else {
+                continue;
+            };
+            let mut doc = postings.doc();
+            while doc != TERMINATED {
+                if let Some(row) = rows.get(doc as usize) {
+                    each(*row, postings.term_freq());
+                }
+                doc = postings.advance();
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&self, row: Row) -> Result<Option<Document>, TantivyError> {
+        let term = Term::from_field_u64(self.fields.row, u64::from(row));
+        for segment in self.searcher.segment_readers() {
+            let Some(postings) =
+                segment.inverted_index(self.fields.row)?.read_postings(&term, IndexRecordOption::Basic)?
+            else {
+                continue;
+            };
+            if postings.doc() != TERMINATED {
+                let stored: TantivyDocument = segment.get_store_reader(8)?.get(postings.doc())?;
+                return Ok(body(&stored, self.fields).map(|(_, document)| document));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Calls `each` with row, number of terms and content of every committed document, in no order.
+    pub fn documents(&self, each: &mut dyn FnMut(Row, u32, Document)) -> Result<(), TantivyError> {
+        for (segment, rows) in self.searcher.segment_readers().iter().zip(&self.rows) {
+            let store = segment.get_store_reader(2)?;
+            for (doc, row) in rows.iter().enumerate() {
+                if segment.is_deleted(doc as u32) {
+                    continue;
+                }
+                if let Some((terms, document)) = body(&store.get::<TantivyDocument>(doc as u32)?, self.fields)
+                {
+                    each(*row, terms, document);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Number of terms and content of a stored document.
+fn body(stored: &TantivyDocument, fields: Fields) -> Option<(u32, Document)> {
+    postcard::from_bytes(stored.get_first(fields.body)?.as_bytes()?).ok()
+}
+
+/// Both, as a search reads them.
+#[derive(Clone)]
+pub struct Snapshot {
+    /// On disk.
+    pub committed: Committed,
+    /// In memory.
+    pub delta: Delta,
+}
+
+impl Snapshot {
+    /// Calls `each` with row and frequency for every document that holds the term; removed ones may be among them.
+    pub fn postings(&self, term: &str, each: &mut dyn FnMut(Row, u32)) -> Result<(), TantivyError> {
+        self.committed.postings(term, each)?;
+        for (row, count) in self.delta.postings.get(term).into_iter().flatten() {
+            each(*row, *count);
+        }
+        Ok(())
+    }
+
+    /// The document of a row.
+    pub fn document(&self, row: Row) -> Result<Option<Document>, TantivyError> {
+        match self.delta.documents.get(&row) {
+            Some(document) => Ok(Some(document.clone())),
+            None => self.committed.document(row),
+        }
+    }
+}
+
+/// The writing side of the index.
+pub struct Writer {
+    index: Index,
+    writer: IndexWriter,
+    reader: IndexReader,
+    fields: Fields,
+    rows: HashMap<SegmentId, Arc<Vec<Row>>>,
+    /// Something was erased: segments that still hold it must be rewritten at the next commit.
+    purge: bool,
+}
+
+impl Writer {
+    /// Opens or makes an index in a folder, or in memory where there is none.
+    pub fn open(folder: Option<&Path>) -> Result<Self, TantivyError> {
+        let (schema, fields) = schema();
+        let index = match folder {
+            None => Index::create_in_ram(schema),
+            Some(folder) => {
+                std::fs::create_dir_all(folder)?;
+                Index::open_or_create(MmapDirectory::open(folder)?, schema)?
+            }
+        };
+        let writer = index.writer_with_num_threads(1, WRITER_BYTES)?;
+        let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
+        Ok(Self { index, writer, reader, fields, rows: HashMap::new(), purge: false })
+    }
+
+    /// What the last commit said about itself.
+    pub fn payload(&self) -> Result<Option<String>, TantivyError> {
+        Ok(self.index.load_metas()?.payload)
+    }
+
+    /// Adds a document; it is on disk with the next commit.
+    pub fn add(&self, entry: &Entry) -> Result<(), TantivyError> {
+        let mut document = TantivyDocument::new();
+        document.add_u64(self.fields.row, u64::from(entry.row));
+        document.add_text(self.fields.terms, entry.terms.join(" "));
+        let body = postcard::to_stdvec(&(entry.terms.len() as u32, &entry.document))
+            .map_err(|e| TantivyError::InternalError(e.to_string()))?;
+        document.add_bytes(self.fields.body, &body);
+        self.writer.add_document(document)?;
+        Ok(())
+    }
+
+    /// Takes a document away with the next commit.
+    pub fn remove(&mut self, row: Row, erase: bool) {
+        self.writer.delete_term(Term::from_field_u64(self.fields.row, u64::from(row)));
+        self.purge |= erase;
+    }
+
+    /// Commits, and returns what is on disk now. Where something was erased, the segments that held it are rewritten.
+    pub fn commit(&mut self, payload: &str) -> Result<Committed, TantivyError> {
+        let mut commit = self.writer.prepare_commit()?;
+        commit.set_payload(payload);
+        commit.commit()?;
+        if std::mem::take(&mut self.purge) {
+            self.rewrite_segments_with_deletes()?;
+        }
+        self.committed()
+    }
+
+    fn rewrite_segments_with_deletes(&mut self) -> Result<(), TantivyError> {
+        let metas = self.index.load_metas()?;
+        for segment in metas.segments.iter().filter(|segment| segment.num_deleted_docs() > 0) {
+            // A background merge may have taken the segment meanwhile; then its deleted documents are gone with it.
+            if let Err(error) = self.writer.merge(&[segment.id()]).wait() {
+                tracing::debug!(%error, "a segment was merged before it could be purged");
+            }
+        }
+        self.writer.garbage_collect_files().wait()?;
+        Ok(())
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) -> Result<(), TantivyError> {
+        self.writer.delete_all_documents()?;
+        let mut commit = self.writer.prepare_commit()?;
+        commit.set_payload("");
+        commit.commit()?;
+        Ok(())
+    }
+
+    /// What is on disk now.
+    pub fn committed(&mut self) -> Result<Committed, TantivyError> {
+        self.reader.reload()?;
+        let searcher = self.reader.searcher();
+        let mut known = HashMap::new();
+        let mut rows = Vec::new();
+        for segment in searcher.segment_readers() {
+            let id = segment.segment_id();
+            let of_segment = match self.rows.get(&id) {
+                Some(rows) => Arc::clone(rows),
+                None => {
+                    let column = segment.fast_fields().u64("row")?;
+                    let row =
+                        |doc| column.first(doc).and_then(|row| Row::try_from(row).ok()).unwrap_or(Row::MAX);
+                    Arc::new((0..segment.max_doc()).map(row).collect())
+                }
+            };
+            known.insert(id, Arc::clone(&of_segment));
+            rows.push(of_segment);
+        }
+        self.rows = known;
+        Ok(Committed { searcher, fields: self.fields, rows })
+    }
+}

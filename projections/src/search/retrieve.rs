@@ -1,0 +1,560 @@
+//! From a question to the best documents.
+//!
+//! 1. *Gate*: what this caller may see, narrowed by scope, layers and filters. Structural: no query text can widen it.
+//! 2. *Channels*: BM25 over the postings and cosine over the vectors, each over everything the gate admits.
+//! 3. *Pool*: the best of each channel and what stands beside them in their sessions.
+//! 4. *Fusion*: normalised scores, then the bounded terms: neighbours, session, actor, recency.
+
+use super::fusion::{Spread, between, bm25, bounds};
+use super::table::{Facts, NONE, Row, Table};
+use super::vectors::Quantized;
+use super::{Finder, State, text, unreadable};
+use athena_schemas::context::{Context, Scope};
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::{Layer, Signals};
+use athena_schemas::refusal::Refusal;
+use std::collections::{HashMap, HashSet};
+
+/// Best documents taken from each channel.
+const CANDIDATES: usize = 200;
+/// Most documents one search answers.
+pub const MOST: usize = 1_000;
+
+/// Which channels take part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// All there are, with their surroundings.
+    #[default]
+    Auto,
+    /// Words only.
+    Bm25,
+    /// Meaning only.
+    Vector,
+    /// Words and meaning, without their surroundings.
+    Hybrid,
+}
+
+/// What each term may add. Words and meaning weigh z-scores; the rest are parts of the score's range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Weights {
+    /// Words.
+    pub bm25: f64,
+    /// Meaning.
+    pub vector: f64,
+    /// The one before and the one after, each.
+    pub neighbours: f64,
+    /// The rest of the session.
+    pub session: f64,
+    /// By the one whom the query names.
+    pub actor: f64,
+    /// New rather than old.
+    pub recency: f64,
+}
+
+impl Weights {
+    /// Where there is no model.
+    pub const WORDS: Self =
+        Self { bm25: 1.0, vector: 0.0, neighbours: 0.5, session: 0.2, actor: 0.1, recency: 0.0 };
+    /// With a model.
+    pub const HYBRID: Self =
+        Self { bm25: 0.5, vector: 0.5, neighbours: 0.3, session: 0.2, actor: 0.1, recency: 0.0 };
+}
+
+/// Conditions a document must meet.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filters {
+    /// Happened from the first (inclusive) to the second (exclusive), milliseconds since 1970.
+    pub range: Option<(i64, i64)>,
+    /// Of this type.
+    pub kind: Option<String>,
+    /// With all of these tags.
+    pub tags: Vec<String>,
+    /// At least this confidence, 0 to 1.
+    pub min_confidence: Option<f64>,
+    /// True at this time, milliseconds since 1970; the present if not said.
+    pub valid_at: Option<i64>,
+    /// Also what is no longer true.
+    pub include_superseded: bool,
+    /// Of this session.
+    pub session: Option<String>,
+    /// Only these.
+    pub only: Option<Vec<Id>>,
+}
+
+/// A question.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ask {
+    /// In plain words; no syntax, nothing in it is a command.
+    pub query: String,
+    /// Narrows the caller's scope.
+    pub scope: Scope,
+    /// Of these layers; all where empty.
+    pub layers: Vec<Layer>,
+    /// Conditions.
+    pub filters: Filters,
+    /// At most this many, up to [`MOST`].
+    pub limit: usize,
+    /// Which channels take part.
+    pub strategy: Strategy,
+    /// What each term may add; chosen by strategy and model where missing.
+    pub weights: Option<Weights>,
+    /// Search near this vector instead of the query's.
+    pub vector: Option<Vec<f32>>,
+}
+
+impl Ask {
+    /// The best ten for a query.
+    pub fn new(query: impl Into<String>) -> Self {
+        Self { query: query.into(), limit: 10, ..Self::default() }
+    }
+}
+
+/// Something found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The item.
+    pub id: Id,
+    /// Its layer.
+    pub layer: Layer,
+    /// How well it fits; comparable within one answer only.
+    pub score: f64,
+    /// What the score is made of: what each term added to it.
+    pub signals: Signals,
+}
+
+impl Finder {
+    /// The documents that fit best, best first; equal ones newest first.
+    ///
+    /// # Errors
+    /// When the index or the model cannot be read, or a vector has the wrong length.
+    pub fn search(&self, cx: &Context, ask: &Ask) -> Result<Vec<Found>, Refusal> {
+        let state = self.read();
+        let Some(gate) = Gate::new(&state.table, cx, ask) else { return Ok(Vec::new()) };
+        let weights = weights(ask, state.vectors.is_some());
+        let channels = Channels::new(&state, self, &gate, ask, weights)?;
+        let mut pool = Pool::new(&state, &gate, &channels, weights);
+        if ask.strategy == Strategy::Auto {
+            pool.add_neighbours(&channels, &gate);
+            pool.add_sessions();
+            pool.add_actor(&ask.query);
+        }
+        pool.add_recency(cx.now_ms);
+        Ok(pool.best(ask.limit.clamp(1, MOST)))
+    }
+}
+
+fn weights(ask: &Ask, has_vectors: bool) -> Weights {
+    let base = ask.weights.unwrap_or(if has_vectors { Weights::HYBRID } else { Weights::WORDS });
+    match ask.strategy {
+        Strategy::Bm25 => Weights { bm25: 1.0, vector: 0.0, ..base },
+        Strategy::Vector => Weights { bm25: 0.0, vector: 1.0, ..base },
+        Strategy::Auto | Strategy::Hybrid if !has_vectors => Weights { vector: 0.0, ..base },
+        Strategy::Auto | Strategy::Hybrid => base,
+    }
+}
+
+/// What a search may see.
+pub(super) struct Gate<'a> {
+    table: &'a Table,
+    groups: Vec<bool>,
+    filters: &'a Filters,
+    kind: Option<u32>,
+    tags: Vec<u32>,
+    sessions: Option<Vec<u32>>,
+    only: Option<HashSet<Row>>,
+    min_confidence: u16,
+    at_seq: u64,
+    now_ms: i64,
+    /// Documents of the groups admitted, filters apart.
+    documents: u64,
+    mean_length: f32,
+}
+
+impl<'a> Gate<'a> {
+    /// `None` where nothing can be seen: the scope lies outside the caller's, or a filter names what no document has.
+    pub(super) fn new(table: &'a Table, cx: &Context, ask: &'a Ask) -> Option<Self> {
+        let scope = cx.scope.narrow(&ask.scope)?;
+        let (mut documents, mut terms) = (0, 0);
+        let groups = table
+            .groups()
+            .map(|(group, size)| {
+                let admitted = scope.covers(&group.scope)
+                    && (ask.layers.is_empty() || ask.layers.contains(&group.layer));
+                if admitted {
+                    documents += size.documents;
+                    terms += size.terms;
+                }
+                admitted
+            })
+            .collect();
+        let filters = &ask.filters;
+        let kind = match &filters.kind {
+            Some(kind) => Some(table.kinds.find(kind)?),
+            None => None,
+        };
+        let tags = filters.tags.iter().map(|tag| table.tags.find(tag)).collect::<Option<Vec<_>>>()?;
+        Some(Self {
+            table,
+            groups,
+            filters,
+            kind,
+            tags,
+            sessions: filters.session.as_ref().map(|session| table.sessions_named(session)),
+            only: filters.only.as_ref().map(|ids| ids.iter().filter_map(|id| table.find(id)).collect()),
+            min_confidence: (filters.min_confidence.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0).round() as u16,
+            at_seq: cx.at_seq.unwrap_or(u64::MAX),
+            now_ms: i64::try_from(cx.now_ms).unwrap_or(i64::MAX),
+            documents,
+            mean_length: if documents == 0 { 1.0 } else { terms as f32 / documents as f32 },
+        })
+    }
+
+    /// Whether a document is of an admitted scope and layer.
+    fn in_scope(&self, row: Row) -> bool {
+        let group = self.table.groups_of().get(row as usize);
+        group.and_then(|group| self.groups.get(*group as usize)).copied().unwrap_or(false)
+    }
+
+    /// Whether a document may be seen.
+    pub(super) fn admits(&self, row: Row) -> bool {
+        self.in_scope(row) && self.table.facts(row).is_some_and(|facts| self.passes(row, facts))
+    }
+
+    fn passes(&self, row: Row, facts: &Facts) -> bool {
+        let wanted = self.filters;
+        let current = match wanted.valid_at {
+            Some(at) => facts.valid_from <= at && at < facts.valid_to,
+            None => wanted.include_superseded || (!facts.superseded && self.now_ms < facts.valid_to),
+        };
+        current
+            && !facts.hidden
+            && facts.order <= self.at_seq
+            && facts.confidence >= self.min_confidence
+            && wanted.range.is_none_or(|(from, to)| from <= facts.at_ms && facts.at_ms < to)
+            && self.kind.is_none_or(|kind| facts.kind == kind)
+            && self.tags.iter().all(|tag| facts.tags.contains(tag))
+            && self.sessions.as_ref().is_none_or(|sessions| sessions.contains(&facts.session))
+            && self.only.as_ref().is_none_or(|only| only.contains(&row))
+    }
+}
+
+/// The scores of every document by words and by meaning.
+pub(super) struct Channels<'a> {
+    state: &'a State,
+    words: Vec<f32>,
+    words_spread: Spread,
+    best_words: Vec<Row>,
+    query: Option<Quantized>,
+    vector_spread: Spread,
+    best_vectors: Vec<Row>,
+    weights: Weights,
+}
+
+impl<'a> Channels<'a> {
+    fn new(
+        state: &'a State,
+        finder: &Finder,
+        gate: &Gate<'_>,
+        ask: &Ask,
+        weights: Weights,
+    ) -> Result<Self, Refusal> {
+        let mut channels = Self {
+            state,
+            words: Vec::new(),
+            words_spread: Spread::default(),
+            best_words: Vec::new(),
+            query: None,
+            vector_spread: Spread::default(),
+            best_vectors: Vec::new(),
+            weights,
+        };
+        if weights.bm25 > 0.0 {
+            channels.score_words(&finder.analyzer.query(&ask.query), gate)?;
+        }
+        if weights.vector > 0.0 {
+            channels.score_vectors(ask, gate)?;
+        }
+        Ok(channels)
+    }
+
+    fn score_words(&mut self, terms: &[String], gate: &Gate<'_>) -> Result<(), Refusal> {
+        self.words = vec![0.0; self.state.table.len()];
+        let mut touched = Vec::new();
+        for term in terms {
+            let (mut having, mut postings) = (0, Vec::new());
+            self.state
+                .snapshot
+                .postings(term, &mut |row, frequency| {
+                    if gate.in_scope(row) {
+                        having += 1;
+                        if gate.admits(row) {
+                            postings.push((row, frequency));
+                        }
+                    }
+                })
+                .map_err(unreadable)?;
+            let idf = bm25::idf(gate.documents, having);
+            for (row, frequency) in postings {
+                let length = self.state.table.facts(row).map_or(0, |facts| facts.terms);
+                if let Some(score) = self.words.get_mut(row as usize) {
+                    if *score == 0.0 {
+                        touched.push(row);
+                    }
+                    *score += idf * bm25::gain(frequency, length, gate.mean_length);
+                }
+            }
+        }
+        let scored: Vec<(f32, Row)> =
+            touched.iter().filter_map(|row| Some((*self.words.get(*row as usize)?, *row))).collect();
+        for (score, _) in &scored {
+            self.words_spread.add(*score);
+        }
+        self.words_spread = self.words_spread.with_zeros(gate.documents);
+        self.best_words = top(scored, CANDIDATES);
+        Ok(())
+    }
+
+    fn score_vectors(&mut self, ask: &Ask, gate: &Gate<'_>) -> Result<(), Refusal> {
+        let (Some(vectors), Some(model)) = (&self.state.vectors, &self.state.model) else { return Ok(()) };
+        let query = match &ask.vector {
+            Some(vector) if vector.len() != vectors.dimensions() => {
+                return Err(Refusal::invalid(format!(
+                    "the vector has {} components, the model's have {}",
+                    vector.len(),
+                    vectors.dimensions()
+                ))
+                .at("query"));
+            }
+            Some(vector) => Quantized::of(vector),
+            None => match model.embed(&[&ask.query])?.first() {
+                Some(vector) => Quantized::of(vector),
+                None => return Ok(()),
+            },
+        };
+        let mut scored = Vec::new();
+        let mut spread = Spread::default();
+        vectors.scan(
+            &query,
+            |row| gate.admits(row),
+            |row, cosine| {
+                spread.add(cosine);
+                scored.push((cosine, row));
+            },
+        );
+        self.vector_spread = spread;
+        self.best_vectors = top(scored, CANDIDATES);
+        self.query = Some(query);
+        Ok(())
+    }
+
+    /// Normalised scores of a document by words and by meaning.
+    fn of(&self, row: Row) -> (f64, f64) {
+        let words = self.words.get(row as usize).copied().unwrap_or(0.0);
+        let by_words = self.weights.bm25 * self.words_spread.z(words);
+        let by_meaning = match (&self.query, &self.state.vectors) {
+            (Some(query), Some(vectors)) => {
+                self.weights.vector * self.vector_spread.z(vectors.cosine(row, query))
+            }
+            _ => 0.0,
+        };
+        (by_words, by_meaning)
+    }
+
+    /// The score of a document that has nothing to do with the query: no word of it, and two deviations off in meaning.
+    fn floor(&self) -> f64 {
+        let meaning = if self.query.is_some() { -2.0 * self.weights.vector } else { 0.0 };
+        self.weights.bm25 * self.words_spread.z(0.0) + meaning
+    }
+}
+
+/// The rows with the highest scores, best first; equal ones the later first.
+fn top(mut scored: Vec<(f32, Row)>, most: usize) -> Vec<Row> {
+    let better = |a: &(f32, Row), b: &(f32, Row)| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1));
+    if scored.len() > most {
+        scored.select_nth_unstable_by(most, better);
+        scored.truncate(most);
+    }
+    scored.sort_unstable_by(better);
+    scored.into_iter().map(|(_, row)| row).collect()
+}
+
+/// One candidate.
+struct Candidate {
+    row: Row,
+    score: f64,
+    signals: Signals,
+}
+
+/// The candidates of a search, and what they have gathered so far.
+struct Pool<'a> {
+    table: &'a Table,
+    weights: Weights,
+    candidates: Vec<Candidate>,
+    floor: f64,
+}
+
+impl<'a> Pool<'a> {
+    fn new(state: &'a State, gate: &Gate<'_>, channels: &Channels<'_>, weights: Weights) -> Self {
+        let mut seen = HashSet::new();
+        let mut rows = Vec::new();
+        for row in channels.best_words.iter().chain(&channels.best_vectors) {
+            if seen.insert(*row) {
+                rows.push(*row);
+            }
+        }
+        if weights.neighbours > 0.0 {
+            for at in 0..rows.len() {
+                let Some((members, place)) = rows.get(at).and_then(|row| state.table.place(*row)) else {
+                    continue;
+                };
+                for beside in [place.checked_sub(1), Some(place + 1)].into_iter().flatten() {
+                    if let Some(row) = members.get(beside)
+                        && gate.admits(*row)
+                        && seen.insert(*row)
+                    {
+                        rows.push(*row);
+                    }
+                }
+            }
+        }
+        let floor = channels.floor();
+        let candidates = rows
+            .into_iter()
+            .map(|row| {
+                let (words, meaning) = channels.of(row);
+                let mut signals = Signals::default();
+                signals.bm25 = (weights.bm25 > 0.0).then_some(words);
+                signals.vector = channels.query.is_some().then_some(meaning);
+                Candidate { row, score: words + meaning, signals }
+            })
+            .collect();
+        Self { table: &state.table, weights, candidates, floor }
+    }
+
+    /// Scales all scores to 0..1, from that of an unrelated document to that of the best.
+    fn rescale(&mut self) {
+        let (_, high) = bounds(self.candidates.iter().map(|c| c.score));
+        for candidate in &mut self.candidates {
+            candidate.score = between(self.floor, high, candidate.score);
+        }
+        self.floor = 0.0;
+    }
+
+    /// What was said right before and after belongs to it: a question is found by its answer.
+    fn add_neighbours(&mut self, channels: &Channels<'_>, gate: &Gate<'_>) {
+        let floor = self.floor;
+        let (_, high) = bounds(self.candidates.iter().map(|c| c.score));
+        self.rescale();
+        let mut known: HashMap<Row, f64> = self.candidates.iter().map(|c| (c.row, c.score)).collect();
+        for candidate in &mut self.candidates {
+            let Some((members, place)) = self.table.place(candidate.row) else { continue };
+            let mut sum = 0.0;
+            for beside in [place.checked_sub(1), Some(place + 1)].into_iter().flatten() {
+                let Some(row) = members.get(beside) else { continue };
+                if gate.admits(*row) {
+                    sum += *known.entry(*row).or_insert_with(|| {
+                        let (words, meaning) = channels.of(*row);
+                        between(floor, high, words + meaning)
+                    });
+                }
+            }
+            let gain = self.weights.neighbours * sum;
+            candidate.signals.neighbours = Some(gain);
+            candidate.score += gain;
+        }
+    }
+
+    /// A session that is about the question lifts all that was said in it: by the mean of its three best.
+    fn add_sessions(&mut self) {
+        self.rescale();
+        let mut sessions: HashMap<u32, Vec<f64>> = HashMap::new();
+        for candidate in &self.candidates {
+            let session = self.table.facts(candidate.row).map_or(NONE, |facts| facts.session);
+            sessions.entry(session).or_default().push(candidate.score);
+        }
+        let means: HashMap<u32, f64> = sessions
+            .into_iter()
+            .map(|(session, mut scores)| {
+                scores.sort_unstable_by(|a, b| b.total_cmp(a));
+                (session, scores.iter().take(3).sum::<f64>() / 3.0)
+            })
+            .collect();
+        for candidate in &mut self.candidates {
+            let session = self.table.facts(candidate.row).map_or(NONE, |facts| facts.session);
+            if session != NONE {
+                let gain = self.weights.session * means.get(&session).copied().unwrap_or(0.0);
+                candidate.signals.session = Some(gain);
+                candidate.score += gain;
+            }
+        }
+    }
+
+    /// Where the query names exactly one of those who speak, what they said themselves comes first.
+    fn add_actor(&mut self, query: &str) {
+        self.rescale();
+        let named: HashSet<u32> = {
+            let present: HashSet<u32> = self
+                .candidates
+                .iter()
+                .filter_map(|c| self.table.facts(c.row))
+                .map(|facts| facts.actor)
+                .filter(|actor| *actor != NONE)
+                .collect();
+            let query: Vec<String> = text::words(query).map(str::to_lowercase).collect();
+            present.into_iter().filter(|actor| self.is_named(*actor, &query)).collect()
+        };
+        if named.len() != 1 {
+            return;
+        }
+        for candidate in &mut self.candidates {
+            if self.table.facts(candidate.row).is_some_and(|facts| named.contains(&facts.actor)) {
+                candidate.signals.actor = Some(self.weights.actor);
+                candidate.score += self.weights.actor;
+            }
+        }
+    }
+
+    fn is_named(&self, actor: u32, query: &[String]) -> bool {
+        let Some(name) = self.table.actors.name(actor) else { return false };
+        let name: Vec<&str> = text::words(name).collect();
+        !name.is_empty() && query.windows(name.len()).any(|window| window.iter().eq(name.iter()))
+    }
+
+    /// Of two that fit alike the newer one; half of the bonus is gone after thirty days.
+    fn add_recency(&mut self, now_ms: u64) {
+        if self.weights.recency <= 0.0 {
+            return;
+        }
+        self.rescale();
+        const HALF_LIFE_MS: f64 = 30.0 * 86_400_000.0;
+        for candidate in &mut self.candidates {
+            let Some(facts) = self.table.facts(candidate.row) else { continue };
+            let age = (now_ms as f64 - facts.at_ms as f64).max(0.0);
+            let gain = self.weights.recency * (-age / HALF_LIFE_MS).exp2();
+            candidate.signals.recency = Some(gain);
+            candidate.score += gain;
+        }
+    }
+
+    fn best(mut self, limit: usize) -> Vec<Found> {
+        let table = self.table;
+        let newest = |row: Row| table.facts(row).map(|facts| (facts.at_ms, facts.order));
+        self.candidates.sort_unstable_by(|a, b| {
+            b.score.total_cmp(&a.score).then_with(|| newest(b.row).cmp(&newest(a.row)))
+        });
+        self.candidates
+            .into_iter()
+            .filter_map(|candidate| {
+                let facts = table.facts(candidate.row)?;
+                let layer = table.group(candidate.row)?.layer;
+                Some(Found {
+                    id: facts.id.clone(),
+                    layer,
+                    score: candidate.score,
+                    signals: candidate.signals,
+                })
+            })
+            .take(limit)
+            .collect()
+    }
+}
