@@ -1,1 +1,243 @@
-//! The event log: one writer, group commit, hash chain.
+//! The event log: one writer, group commit, hash chain. The only source of truth.
+//!
+//! Callers put appends, their replies travelling with them, into a bounded queue; one thread ([`writer`]) drains it, gives
+//! every event its place, writes the group with one sync and answers. Readers ([`reader`]) pull by position and never wait
+//! for the writer. Read in this order: [`frame`] (an event as bytes), [`store`] (where frames are kept), [`writer`].
+
+mod anchor;
+mod blobs;
+mod frame;
+mod group;
+mod open;
+mod reader;
+pub mod store;
+#[cfg(test)]
+pub(crate) mod testing;
+mod writer;
+
+pub use frame::{GENESIS, Hash};
+pub use store::Store;
+
+use athena_schemas::envelope::{Draft, Seq};
+use athena_schemas::ports::{LogError, LogReader};
+use reader::{Reader, Slot};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use writer::{Message, Writer};
+
+/// The name of a stream, bytes.
+pub const STREAM_NAME_MAX: usize = 256;
+
+/// Where a log lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// In memory; forgotten with the last handle.
+    Memory,
+    /// In a folder of its own.
+    Folder(PathBuf),
+}
+
+impl From<&Path> for Location {
+    fn from(path: &Path) -> Self {
+        Self::Folder(path.into())
+    }
+}
+
+impl From<PathBuf> for Location {
+    fn from(path: PathBuf) -> Self {
+        Self::Folder(path)
+    }
+}
+
+/// What an acknowledgement means in a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// On disk before the acknowledgement.
+    #[default]
+    Sync,
+    /// Written before the acknowledgement, on disk at most this long after it.
+    Interval(Duration),
+    /// Written before the acknowledgement; on disk when the system likes. For imports and tests.
+    Buffer,
+}
+
+/// What one append asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// As the store's mode says.
+    #[default]
+    Default,
+    /// On disk before the answer, with everything before it, whatever the store's mode: approvals, audit, vault, effects.
+    Sync,
+    /// Recorded without waiting for the disk. A later synced append makes it durable too.
+    Buffered,
+}
+
+/// Where a stream must be for an append to happen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Expected {
+    /// Anywhere.
+    #[default]
+    Any,
+    /// The stream must not exist.
+    NoStream,
+    /// The stream must exist.
+    Exists,
+    /// The stream must be at this version.
+    At(u64),
+}
+
+/// Events to record: all of them or none.
+#[derive(Debug, Clone, Default)]
+pub struct Append {
+    /// The events, in order. None at all is allowed and waits for everything queued before.
+    pub drafts: Vec<Draft>,
+    /// Where their stream must be. Anything but [`Expected::Any`] needs all of them to be of one stream.
+    pub expected: Expected,
+    /// What the acknowledgement means.
+    pub durability: Durability,
+}
+
+impl Append {
+    /// Events at any version, as durable as the store's mode says.
+    pub fn new(drafts: Vec<Draft>) -> Self {
+        Self { drafts, ..Self::default() }
+    }
+}
+
+/// Where events were recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Position of the first; of an empty append, the head.
+    pub first: Seq,
+    /// Position of the last; of an empty append, the head.
+    pub last: Seq,
+    /// Whether they are on disk.
+    pub durable: bool,
+    /// Whether they had been recorded before, under the same ids and with the same content. Nothing was added then.
+    pub duplicate: bool,
+}
+
+/// Called once with the outcome of an append, on the writer's thread: it must not block.
+pub type Reply = Box<dyn FnOnce(Result<Receipt, LogError>) + Send>;
+
+/// How a log is opened.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What an acknowledgement means.
+    pub mode: Mode,
+    /// Appends that may wait for the writer; more are refused with [`LogError::Limit`].
+    pub queue: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { mode: Mode::Sync, queue: 4096 }
+    }
+}
+
+/// What was found when a log was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// The last position.
+    pub head: Seq,
+    /// Its chain hash.
+    pub chain: Hash,
+}
+
+/// A handle on the log; clones share one writer. When the last one is gone, the writer writes out what it holds and ends.
+#[derive(Clone)]
+pub struct LogHandle {
+    queue: SyncSender<Message>,
+    slot: Arc<Slot>,
+    head: watch::Receiver<Seq>,
+}
+
+impl LogHandle {
+    /// Opens a log, creating it where there is none, and starts its writer.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] when something acknowledged is missing or changed; [`LogError::Io`] when another process has
+    /// it open or the disk fails; [`LogError::Full`] when there is no room.
+    pub fn open(
+        location: impl Into<Location>,
+        options: Options,
+    ) -> Result<(Self, OpenReport), LogError> {
+        let (queue, messages) = sync_channel(options.queue.max(1));
+        let slot = Arc::new(Slot::default());
+        let (writer, head, report) = Writer::open(location.into(), &options, Arc::clone(&slot))?;
+        std::thread::Builder::new()
+            .name("athena-log".into())
+            .spawn(move || writer.run(&messages))
+            .map_err(|error| LogError::Io(format!("the log's writer cannot start: {error}")))?;
+        Ok((Self { queue, slot, head }, report))
+    }
+
+    /// Queues an append. The reply is called once, on the writer's thread, or here where the queue is full or closed.
+    pub fn append(&self, append: Append, reply: Reply) {
+        if let Err(refused) = self.queue.try_send(Message::Append(append, reply)) {
+            let (message, error) = match refused {
+                TrySendError::Full(message) => (message, LogError::Limit("too many appends are waiting".into())),
+                TrySendError::Disconnected(message) => (message, LogError::Closed),
+            };
+            message.refuse(&error);
+        }
+    }
+
+    /// Records events and waits for the outcome.
+    ///
+    /// # Errors
+    /// See [`LogError`]; after [`LogError::Unknown`], retry with the same ids.
+    pub async fn commit(&self, append: Append) -> Result<Receipt, LogError> {
+        let (send, outcome) = oneshot::channel();
+        self.append(append, Box::new(move |result| drop(send.send(result))));
+        outcome.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// Waits until everything queued before is recorded; answers the head. A restarted layer does so before it replays.
+    ///
+    /// # Errors
+    /// When the log is closed or refuses writes.
+    pub async fn barrier(&self) -> Result<Seq, LogError> {
+        self.commit(Append { durability: Durability::Buffered, ..Append::default() }).await.map(|receipt| receipt.last)
+    }
+
+    /// Waits until everything queued before is on disk; answers the head.
+    ///
+    /// # Errors
+    /// When the log is closed or the disk fails.
+    pub async fn sync(&self) -> Result<Seq, LogError> {
+        self.commit(Append { durability: Durability::Sync, ..Append::default() }).await.map(|receipt| receipt.last)
+    }
+
+    /// Writes out what is held in memory and ends the writer, so that the next opening is fast. Other handles get
+    /// [`LogError::Closed`] from then on.
+    ///
+    /// # Errors
+    /// When the disk fails; what was acknowledged is safe all the same.
+    pub async fn close(&self) -> Result<(), LogError> {
+        let (send, outcome) = oneshot::channel();
+        let closing = Message::Close(Box::new(move |result| drop(send.send(result))));
+        let queue = self.queue.clone();
+        // A full queue is waited for, off the runtime's threads.
+        let sent = tokio::task::spawn_blocking(move || queue.send(closing).is_ok()).await.unwrap_or(false);
+        if sent { outcome.await.unwrap_or(Ok(())) } else { Ok(()) }
+    }
+
+    /// Reads by position, never through the queue.
+    pub fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::new(Reader::new(Arc::clone(&self.slot), self.head.clone()))
+    }
+}
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogHandle").field("head", &*self.head.borrow()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! The key file: `keys`, replaced as a whole, and the secret of its epoch, `epoch-<n>`.
+//!
+//! `"ATHKEYS1" | epoch u32 | check of the master key 8 B | body (postcard) | BLAKE3 keyed by the master key 32 B`
+//!
+//! The epoch changes in three steps, each safe to be cut off after: the new secret is written, the key file wrapped under it
+//! replaces the old one, the old secret is overwritten and removed.
+
+use super::sealer::{siv_open, siv_seal};
+use super::{DataKey, damaged, derive, disk, expand, random};
+use crate::files;
+use athena_schemas::envelope::KeyRef;
+use athena_schemas::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const FILE: &str = "keys";
+const MAGIC: &[u8; 8] = b"ATHKEYS1";
+
+/// A data key with what it is for.
+#[derive(Clone)]
+pub(super) struct Plain {
+    pub(super) name: KeyRef,
+    pub(super) subject: String,
+    pub(super) key: DataKey,
+}
+
+/// What the file says.
+pub(super) struct KeyFile {
+    pub(super) epoch: u32,
+    pub(super) keys: Vec<Plain>,
+    pub(super) destroyed: BTreeSet<KeyRef>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Body {
+    wrapped: Vec<Wrapped>,
+    destroyed: BTreeSet<KeyRef>,
+}
+
+/// Subject and key under the wrapping key; the name is bound as associated data.
+#[derive(Serialize, Deserialize)]
+struct Wrapped {
+    name: KeyRef,
+    sealed: Vec<u8>,
+}
+
+/// Whether there is a key file.
+pub(super) fn exists(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// A key file without keys.
+pub(super) fn create(folder: &Path, master: &[u8; 32]) -> Result<KeyFile, Refusal> {
+    let epoch = next_epoch(folder, master, 0, &[], &BTreeSet::new())?;
+    Ok(KeyFile { epoch, keys: Vec::new(), destroyed: BTreeSet::new() })
+}
+
+/// Reads and unwraps the key file; finishes what a cut-off change of epoch left behind.
+pub(super) fn read(folder: &Path, master: &[u8; 32]) -> Result<KeyFile, Refusal> {
+    let bytes = fs::read(folder.join(FILE)).map_err(|error| disk("read the key file", &error))?;
+    let (epoch, body) = check(&bytes, master)?;
+    let body: Body = athena_schemas::envelope::exactly(body)
+        .map_err(|error| damaged(format!("the key file is not readable: {error}")))?;
+    let wrapping = wrapping_key(folder, master, epoch)?;
+    let mut keys = Vec::with_capacity(body.wrapped.len());
+    for wrapped in body.wrapped {
+        keys.push(unwrap(&wrapping, wrapped)?);
+    }
+    forget_other_epochs(folder, epoch).map_err(|error| disk("remove an old wrapping key", &error))?;
+    Ok(KeyFile { epoch, keys, destroyed: body.destroyed })
+}
+
+/// Writes the key file in an epoch that has its secret.
+pub(super) fn write(
+    folder: &Path,
+    master: &[u8; 32],
+    epoch: u32,
+    keys: &[Plain],
+    destroyed: &BTreeSet<KeyRef>,
+) -> Result<(), Refusal> {
+    let wrapping = wrapping_key(folder, master, epoch)?;
+    let wrapped = keys.iter().map(|plain| wrap(&wrapping, plain)).collect::<Result<_, _>>()?;
+    let body = postcard::to_stdvec(&Body { wrapped, destroyed: destroyed.clone() })
+        .map_err(|error| Refusal::internal(format!("the key file cannot be encoded: {error}")))?;
+    let mac = mac_key(master);
+    let mut bytes = Vec::with_capacity(body.len() + 64);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&epoch.to_le_bytes());
+    bytes.extend_from_slice(&master_check(&mac));
+    bytes.extend_from_slice(&body);
+    let sum = blake3::keyed_hash(&mac, &bytes);
+    bytes.extend_from_slice(sum.as_bytes());
+    files::write_durably(&folder.join(FILE), &bytes).map_err(|error| disk("write the key file", &error))
+}
+
+/// Begins the next epoch with these keys and makes the one before unrecoverable. Answers its number.
+pub(super) fn next_epoch(
+    folder: &Path,
+    master: &[u8; 32],
+    epoch: u32,
+    keys: &[Plain],
+    destroyed: &BTreeSet<KeyRef>,
+) -> Result<u32, Refusal> {
+    let epoch = epoch.wrapping_add(1);
+    let mut secret = Zeroizing::new([0; 32]);
+    random(secret.as_mut())?;
+    files::write_durably(&epoch_path(folder, epoch), secret.as_ref())
+        .map_err(|error| disk("write a wrapping key", &error))?;
+    write(folder, master, epoch, keys, destroyed)?;
+    forget_other_epochs(folder, epoch).map_err(|error| disk("remove an old wrapping key", &error))?;
+    Ok(epoch)
+}
+
+fn check<'a>(bytes: &'a [u8], master: &[u8; 32]) -> Result<(u32, &'a [u8]), Refusal> {
+    let short = || damaged("the key file is cut off");
+    let (signed, sum) = bytes.split_last_chunk::<32>().ok_or_else(short)?;
+    let (magic, rest) = signed.split_first_chunk::<8>().ok_or_else(short)?;
+    let (epoch, rest) = rest.split_first_chunk::<4>().ok_or_else(short)?;
+    let (found, body) = rest.split_first_chunk::<8>().ok_or_else(short)?;
+    if magic != MAGIC {
+        return Err(damaged("the key file is not one this build knows"));
+    }
+    let mac = mac_key(master);
+    // Compared as hashes, which takes the same time whatever differs.
+    if blake3::keyed_hash(&mac, signed) != blake3::Hash::from_bytes(*sum) {
+        return Err(if *found == master_check(&mac) {
+            damaged("the key file is damaged")
+        } else {
+            damaged("the master key does not fit these keys")
+        });
+    }
+    Ok((u32::from_le_bytes(*epoch), body))
+}
+
+fn wrap(wrapping: &[u8; 64], plain: &Plain) -> Result<Wrapped, Refusal> {
+    let mut content = Zeroizing::new(plain.key.to_vec());
+    content.extend_from_slice(plain.subject.as_bytes());
+    let sealed = siv_seal(wrapping, &[&plain.name.name, &plain.name.version.to_be_bytes()], &content)?;
+    Ok(Wrapped { name: plain.name.clone(), sealed })
+}
+
+fn unwrap(wrapping: &[u8; 64], wrapped: Wrapped) -> Result<Plain, Refusal> {
+    let name = wrapped.name;
+    let content = siv_open(wrapping, &[&name.name, &name.version.to_be_bytes()], &wrapped.sealed)
+        .map(Zeroizing::new)
+        .ok_or_else(|| damaged("a data key cannot be unwrapped"))?;
+    let (key, subject) =
+        content.split_first_chunk::<64>().ok_or_else(|| damaged("a data key is cut off"))?;
+    let subject = String::from_utf8(subject.to_vec()).map_err(|_| damaged("a subject is not text"))?;
+    Ok(Plain { name, subject, key: Arc::new(Zeroizing::new(*key)) })
+}
+
+fn wrapping_key(folder: &Path, master: &[u8; 32], epoch: u32) -> Result<Zeroizing<[u8; 64]>, Refusal> {
+    let secret = fs::read(epoch_path(folder, epoch))
+        .map(Zeroizing::new)
+        .map_err(|error| damaged(format!("the wrapping key of epoch {epoch} is missing: {error}")))?;
+    Ok(expand(Some(&secret), master, &format!("athena/v1/wrap/keys/{epoch}")))
+}
+
+fn mac_key(master: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    let derived = derive(master, "key-file", "");
+    Zeroizing::new(*derived.first_chunk::<32>().unwrap_or(&[0; 32]))
+}
+
+fn master_check(mac: &[u8; 32]) -> [u8; 8] {
+    *blake3::keyed_hash(mac, b"master key").as_bytes().first_chunk::<8>().unwrap_or(&[0; 8])
+}
+
+fn epoch_path(folder: &Path, epoch: u32) -> PathBuf {
+    folder.join(format!("epoch-{epoch}"))
+}
+
+/// Overwrites and removes the secrets of all epochs but one. On a disk that writes elsewhere (flash, snapshots) overwriting
+/// is not certain; then the master key is what protects an old secret.
+fn forget_other_epochs(folder: &Path, epoch: u32) -> io::Result<()> {
+    let kept = epoch_path(folder, epoch);
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_epoch = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("epoch-"));
+        if is_epoch && path != kept {
+            let mut file = File::options().write(true).open(&path)?;
+            file.write_all(&[0; 32])?;
+            file.sync_all()?;
+            fs::remove_file(&path)?;
+        }
+    }
+    files::sync_folder(folder)
+}

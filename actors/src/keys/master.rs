@@ -1,0 +1,85 @@
+//! Where the master key comes from.
+
+use super::{damaged, disk, random};
+use crate::files;
+use athena_schemas::refusal::Refusal;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use zeroize::Zeroizing;
+
+/// The name of the master key's file beside the keys it protects.
+const FILE: &str = "master.key";
+
+/// Where the master key comes from.
+#[derive(Debug, Default)]
+pub enum MasterKey {
+    /// The file `master.key`, mode 0600, in the folder of keys; created with it.
+    #[default]
+    File,
+    /// Given: from the environment or the system's keyring.
+    Given(Zeroizing<[u8; 32]>),
+}
+
+impl MasterKey {
+    /// A master key as 64 hexadecimal digits, as the environment holds it.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn from_hex(text: &str) -> Result<Self, Refusal> {
+        parse(text)
+            .map(Self::Given)
+            .ok_or_else(|| Refusal::invalid("a master key is 64 hexadecimal digits").hint("openssl rand -hex 32"))
+    }
+
+    /// The key; `create` allows to make a new one, which must only happen where no keys depend on the old one.
+    pub(super) fn load(self, folder: &Path, create: bool) -> Result<Zeroizing<[u8; 32]>, Refusal> {
+        let path = folder.join(FILE);
+        match self {
+            Self::Given(key) => Ok(key),
+            Self::File if path.exists() => read(&path),
+            Self::File if create => {
+                let mut key = Zeroizing::new([0; 32]);
+                random(key.as_mut())?;
+                store(folder, &key)?;
+                Ok(key)
+            }
+            Self::File => Err(damaged(format!("the master key {} is missing", path.display()))),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, Refusal> {
+    let mode = fs::metadata(path).map_err(|error| disk("read the master key", &error))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let message = format!("the master key {} can be read by others (mode {:03o})", path.display(), mode & 0o777);
+        return Err(Refusal::denied(message).hint(format!("chmod 600 {}", path.display())));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| disk("read the master key", &error))?);
+    parse(text.trim()).ok_or_else(|| damaged("the master key's file does not hold 64 hexadecimal digits"))
+}
+
+/// Writes the key's file; never over one that is there.
+pub(super) fn store(folder: &Path, key: &[u8; 32]) -> Result<(), Refusal> {
+    let write = || {
+        let mut file: File =
+            File::options().write(true).create_new(true).mode(0o600).open(folder.join(FILE))?;
+        let text = Zeroizing::new(files::hex(key));
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        files::sync_folder(folder)
+    };
+    write().map_err(|error| disk("write the master key", &error))
+}
+
+fn parse(text: &str) -> Option<Zeroizing<[u8; 32]>> {
+    let mut key = Zeroizing::new([0; 32]);
+    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    }
+    Some(key)
+}

@@ -1,0 +1,113 @@
+use super::*;
+use crate::log::testing::draft;
+use athena_schemas::context::Scope;
+use athena_schemas::ports::{Opened, Sealer};
+use std::os::unix::fs::PermissionsExt;
+
+fn open(folder: &Path) -> KeyStore {
+    KeyStore::open(folder, MasterKey::File).unwrap()
+}
+
+#[test]
+fn keys_stay_the_same_over_reopening_and_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = open(folder.path());
+    let (name, key) = keys.data_key("p").unwrap();
+    let derived = keys.derive("token", "p");
+    assert_ne!(derived, keys.derive("token", "q"));
+    assert_ne!(keys.data_key("q").unwrap().1, key);
+    keys.rotate().unwrap();
+    drop(keys);
+    let keys = open(folder.path());
+    assert_eq!(keys.data_key("p").unwrap(), (name.clone(), key.clone()));
+    assert_eq!(keys.lookup(&name).unwrap(), Lookup::Key(key));
+    assert_eq!(keys.derive("token", "p"), derived);
+    assert_eq!(keys.subjects(), ["p", "q"]);
+    let mode = std::fs::metadata(folder.path().join("master.key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_destroyed_key_is_gone_from_every_file_and_from_old_copies() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = open(folder.path());
+    let (name, _) = keys.data_key("alice").unwrap();
+    keys.data_key("bob").unwrap();
+    let old_copy = std::fs::read(folder.path().join("keys")).unwrap();
+    assert_eq!(keys.destroy("alice").unwrap(), [name.clone()]);
+    assert_eq!(keys.destroy("alice").unwrap(), []);
+    assert_eq!(keys.lookup(&name).unwrap(), Lookup::Destroyed);
+    let (second, _) = keys.data_key("alice").unwrap();
+    assert_ne!(second, name);
+    drop(keys);
+    let keys = open(folder.path());
+    assert_eq!(keys.lookup(&name).unwrap(), Lookup::Destroyed);
+    drop(keys);
+    // Someone with the master key and a copy of the key file from before cannot unwrap it: its epoch's secret is gone.
+    std::fs::write(folder.path().join("keys"), old_copy).unwrap();
+    let refusal = KeyStore::open(folder.path(), MasterKey::File).unwrap_err();
+    assert_eq!(refusal.code, Code::Integrity, "{refusal}");
+}
+
+#[test]
+fn wrong_keys_damage_and_open_permissions_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let wrong = MasterKey::from_hex(&"7".repeat(64)).unwrap();
+    let refusal = KeyStore::open(folder.path(), wrong).unwrap_err();
+    assert!(refusal.message.contains("does not fit"), "{refusal}");
+    let path = folder.path().join("keys");
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[22] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let refusal = KeyStore::open(folder.path(), MasterKey::File).unwrap_err();
+    assert!(refusal.message.contains("is damaged"), "{refusal}");
+    let master = folder.path().join("master.key");
+    std::fs::set_permissions(&master, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(KeyStore::open(folder.path(), MasterKey::File).unwrap_err().code, Code::Denied);
+    std::fs::remove_file(&master).unwrap();
+    let refusal = KeyStore::open(folder.path(), MasterKey::File).unwrap_err();
+    assert!(refusal.message.contains("is missing"), "no new master key over old keys: {refusal}");
+}
+
+#[test]
+fn a_backup_restores_everything_but_what_was_destroyed() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keys = open(here.path());
+    let (alice, _) = keys.data_key("alice").unwrap();
+    let (bob, key) = keys.data_key("bob").unwrap();
+    let backup = keys.backup("correct horse").unwrap();
+    assert_eq!(keys.backup("short").unwrap_err().code, Code::Invalid);
+    keys.destroy("alice").unwrap();
+    let derived = keys.derive("token", "p");
+    drop(keys);
+    let wrong = KeyStore::restore(there.path(), MasterKey::File, &backup, "wrong horse");
+    assert_eq!(wrong.unwrap_err().code, Code::Denied);
+    assert_eq!(KeyStore::restore(there.path(), MasterKey::File, &backup, "correct horse").unwrap(), 2);
+    let restored = open(there.path());
+    assert_eq!(restored.lookup(&bob).unwrap(), Lookup::Key(key));
+    assert_eq!(restored.derive("token", "p"), derived);
+    assert_eq!(KeyStore::restore(here.path(), MasterKey::File, &backup, "correct horse").unwrap(), 0);
+    assert_eq!(open(here.path()).lookup(&alice).unwrap(), Lookup::Destroyed);
+}
+
+#[test]
+fn a_payload_opens_only_where_it_was_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Arc::new(open(folder.path()));
+    let sealer = PayloadSealer::new(Arc::clone(&keys));
+    let sealed = sealer.seal(draft("semantic", 1, b"the secret")).unwrap();
+    assert!(!sealed.payload.windows(6).any(|window| window == b"secret"));
+    assert_eq!(sealer.seal(draft("semantic", 1, b"the secret")).unwrap(), sealed, "a retry seals alike");
+    assert_eq!(sealer.open(&sealed).unwrap(), Opened::Plain(b"the secret".to_vec()));
+    let mut moved = [sealed.clone(), sealed.clone(), sealed.clone(), sealed.clone()];
+    moved[0].stream = "episodic".into();
+    moved[1].id = draft("semantic", 2, b"").id;
+    moved[2].kind.0 += 1;
+    moved[3].payload[3] ^= 1;
+    for other in moved {
+        assert_eq!(sealer.open(&other).unwrap_err().code, Code::Integrity);
+    }
+    keys.destroy(&subject(&Scope::project("test"))).unwrap();
+    assert_eq!(sealer.open(&sealed).unwrap(), Opened::Erased);
+}

@@ -1,0 +1,222 @@
+//! One event as bytes, and the hashes that bind it to all before it.
+//!
+//! `format u8 | previous leaf of its stream, 32 B | header (postcard) | payload | leaf 32 B | chain 32 B`
+//!
+//! The leaf is BLAKE3 over everything before it, so it covers the *ciphertext*: destroying a key leaves the chain whole.
+//! The chain is BLAKE3 over the chain before and the leaf. A payload kept as a blob is bound by its hash in the header.
+
+use athena_schemas::envelope::{Draft, Kind, Meta, Record, Seq};
+use athena_schemas::id::EventId;
+use serde::{Deserialize, Serialize};
+
+/// A BLAKE3 hash.
+pub type Hash = [u8; 32];
+
+/// The chain before the first event, and the previous leaf of a stream's first event.
+pub const GENESIS: Hash = [0; 32];
+
+/// The format written today. Every format ever written stays readable.
+const FORMAT: u8 = 1;
+
+/// The place the writer gives an event.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Position in the log.
+    pub(crate) seq: Seq,
+    /// Position in its stream.
+    pub(crate) version: u64,
+    /// Leaf of the event before it in its stream.
+    pub(crate) previous: Hash,
+    /// Chain hash of the event before it in the log.
+    pub(crate) chain: Hash,
+}
+
+/// A payload that lies outside the frame, named by the hash of its (sealed) bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BlobRef {
+    /// BLAKE3 over the bytes.
+    pub(crate) hash: Hash,
+    /// Their number.
+    pub(crate) len: u32,
+}
+
+#[derive(Serialize)]
+struct HeaderRef<'a> {
+    seq: Seq,
+    version: u64,
+    stream: &'a str,
+    id: EventId,
+    kind: Kind,
+    schema: u8,
+    meta: &'a Meta,
+    blob: Option<BlobRef>,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    seq: Seq,
+    version: u64,
+    stream: String,
+    id: EventId,
+    kind: Kind,
+    schema: u8,
+    meta: Meta,
+    blob: Option<BlobRef>,
+}
+
+/// A frame that was taken apart. Its payload is empty where it lies in a blob.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    /// The event.
+    pub(crate) record: Record,
+    /// The leaf of the event before it in its stream.
+    pub(crate) previous: Hash,
+    /// Where its payload is, if not in the frame.
+    pub(crate) blob: Option<BlobRef>,
+}
+
+/// Bytes ready for the store.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// The frame.
+    pub(crate) bytes: Vec<u8>,
+    /// Its leaf hash.
+    pub(crate) leaf: Hash,
+    /// Its chain hash.
+    pub(crate) chain: Hash,
+}
+
+/// Puts an event in its place. With a blob, the draft's payload is left out of the frame.
+///
+/// # Errors
+/// Only if the header cannot be serialized, which its types rule out.
+pub(crate) fn encode(draft: &Draft, place: &Place, blob: Option<BlobRef>) -> Result<Encoded, String> {
+    let header = HeaderRef {
+        seq: place.seq,
+        version: place.version,
+        stream: &draft.stream,
+        id: draft.id,
+        kind: draft.kind,
+        schema: draft.schema,
+        meta: &draft.meta,
+        blob,
+    };
+    let payload: &[u8] = if blob.is_some() { &[] } else { &draft.payload };
+    let mut bytes = Vec::with_capacity(payload.len() + 256);
+    bytes.push(FORMAT);
+    bytes.extend_from_slice(&place.previous);
+    let mut bytes = postcard::to_extend(&header, bytes).map_err(|error| error.to_string())?;
+    bytes.extend_from_slice(payload);
+    let leaf = *blake3::hash(&bytes).as_bytes();
+    let chain = link(&place.chain, &leaf);
+    bytes.extend_from_slice(&leaf);
+    bytes.extend_from_slice(&chain);
+    Ok(Encoded { bytes, leaf, chain })
+}
+
+/// The chain hash after a leaf.
+pub(crate) fn link(chain: &Hash, leaf: &Hash) -> Hash {
+    let mut both = [0; 64];
+    let (left, right) = both.split_at_mut(32);
+    left.copy_from_slice(chain);
+    right.copy_from_slice(leaf);
+    *blake3::hash(&both).as_bytes()
+}
+
+/// Takes a frame apart without checking its hashes: the store's own checksums have held. [`verify`] checks them.
+///
+/// # Errors
+/// When the bytes are not a frame.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, String> {
+    let (body, leaf, chain) = split(bytes)?;
+    let (previous, rest) = body.split_first_chunk::<32>().ok_or("the frame is too short")?;
+    let (header, payload): (Header, &[u8]) =
+        postcard::take_from_bytes(rest).map_err(|error| format!("the header is not readable: {error}"))?;
+    let draft = Draft {
+        stream: header.stream,
+        id: header.id,
+        kind: header.kind,
+        schema: header.schema,
+        meta: header.meta,
+        payload: payload.to_vec(),
+    };
+    let record = Record { seq: header.seq, version: header.version, draft, leaf, chain };
+    Ok(Frame { record, previous: *previous, blob: header.blob })
+}
+
+/// Takes a frame apart and checks that its leaf and chain hash are what its bytes and `before`, the chain before it, make.
+///
+/// # Errors
+/// When they are not; the text says which.
+pub(crate) fn verify(bytes: &[u8], before: &Hash) -> Result<Frame, String> {
+    let frame = decode(bytes)?;
+    let body = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
+    if *blake3::hash(body).as_bytes() != frame.record.leaf {
+        return Err("its bytes do not match its leaf hash".into());
+    }
+    if link(before, &frame.record.leaf) != frame.record.chain {
+        return Err("its chain hash does not follow from the event before it".into());
+    }
+    Ok(frame)
+}
+
+/// Leaf and chain hash of a frame, without taking it apart.
+pub(crate) fn hashes(bytes: &[u8]) -> Result<(Hash, Hash), String> {
+    split(bytes).map(|(_, leaf, chain)| (leaf, chain))
+}
+
+fn split(bytes: &[u8]) -> Result<(&[u8], Hash, Hash), String> {
+    let (format, rest) = bytes.split_first().ok_or("the frame is empty")?;
+    if *format != FORMAT {
+        return Err(format!("frame format {format} is not known to this build"));
+    }
+    let (rest, chain) = rest.split_last_chunk::<32>().ok_or("the frame is too short")?;
+    let (body, leaf) = rest.split_last_chunk::<32>().ok_or("the frame is too short")?;
+    Ok((body, *leaf, *chain))
+}
+
+/// The key under which a stream's versions are indexed: names differ in length, keys do not.
+pub(crate) fn stream_key(stream: &str) -> [u8; 16] {
+    let mut key = [0; 16];
+    key.copy_from_slice(blake3::hash(stream.as_bytes()).as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::testing::draft;
+
+    fn place() -> Place {
+        Place { seq: 7, version: 3, previous: [1; 32], chain: [2; 32] }
+    }
+
+    #[test]
+    fn a_frame_reads_back_as_it_was_written() {
+        let draft = draft("semantic", 1, b"hello");
+        let encoded = encode(&draft, &place(), None).unwrap();
+        let frame = verify(&encoded.bytes, &[2; 32]).unwrap();
+        assert_eq!(frame.record.draft, draft);
+        assert_eq!((frame.record.seq, frame.record.version, frame.previous), (7, 3, [1; 32]));
+        assert_eq!((frame.record.leaf, frame.record.chain), (encoded.leaf, encoded.chain));
+    }
+
+    #[test]
+    fn no_bit_of_a_frame_can_change_unnoticed() {
+        let encoded = encode(&draft("semantic", 1, b"hello"), &place(), None).unwrap();
+        for bit in 0..encoded.bytes.len() * 8 {
+            let mut bytes = encoded.bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(verify(&bytes, &[2; 32]).is_err(), "bit {bit} changed unnoticed");
+        }
+        assert!(verify(&encoded.bytes, &[3; 32]).is_err(), "another history went unnoticed");
+    }
+
+    /// The bytes of format 1, for ever: stores written by this build must stay readable.
+    #[test]
+    fn format_1_is_frozen() {
+        let encoded = encode(&draft("semantic", 1, b"hello"), &place(), None).unwrap();
+        let hash = blake3::hash(&encoded.bytes).to_hex();
+        assert_eq!(hash.as_str(), "773275056ca8063922f6f7dec142f6018f71c4a89a7549215448312d75a60045");
+    }
+}

@@ -1,0 +1,524 @@
+//! The one writer: a thread that drains the queue, gives every event its place, writes the group with one sync and answers.
+//!
+//! Group commit needs no timer: while one group is being synced the next one gathers in the queue. What fails to be
+//! written is settled by opening the store anew and looking: either the group is there, or nothing of it is.
+
+use super::anchor::Mark;
+use super::blobs::INLINE_MAX;
+use super::frame::{self, BlobRef, Hash, Place};
+use super::group::{Group, Known, Outcome};
+use super::open::{Opened, Opener};
+use super::reader::Slot;
+use super::store::{Entry, Store, StoreError, disk};
+use super::{Append, Durability, Expected, Location, Mode, OpenReport, Options, Reply, STREAM_NAME_MAX};
+use athena_schemas::envelope::{Draft, Seq};
+use athena_schemas::ports::LogError;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// A group holds at most this many events …
+const GROUP_EVENTS_MAX: usize = 512;
+/// … or this many bytes of payload, whichever comes first.
+const GROUP_BYTES_MAX: usize = 1 << 20;
+/// Heads of streams kept in memory; beyond it, all are forgotten and read again.
+const STREAMS_MAX: usize = 65_536;
+/// The anchor is synced at most this long after it was written.
+const ANCHOR_SYNC: Duration = Duration::from_secs(1);
+
+/// Called when the writer has ended or failed to end cleanly.
+pub(crate) type Closed = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+
+/// What the queue carries.
+pub(crate) enum Message {
+    /// Events to record.
+    Append(Append, Reply),
+    /// Small facts to keep.
+    Meta(Vec<(Vec<u8>, Option<Vec<u8>>)>, Reply),
+    /// Rewrite what is kept, on this thread.
+    Compact(Closed),
+    /// Write out everything and end.
+    Close(Closed),
+}
+
+impl Message {
+    /// Answers without doing anything.
+    pub(crate) fn refuse(self, error: &LogError) {
+        match self {
+            Self::Append(_, reply) | Self::Meta(_, reply) => answer(reply, Err(error.clone())),
+            Self::Compact(closed) | Self::Close(closed) => closed(Err(error.clone())),
+        }
+    }
+
+    /// Events and bytes it adds to a group.
+    fn weight(&self) -> (usize, usize) {
+        match self {
+            Self::Append(append, _) => {
+                (append.drafts.len(), append.drafts.iter().map(|draft| draft.payload.len()).sum())
+            }
+            _ => (1, 0),
+        }
+    }
+}
+
+/// Where a stream is.
+#[derive(Debug, Clone, Copy, Default)]
+struct StreamHead {
+    version: u64,
+    leaf: Hash,
+}
+
+/// The writer's state. Everything in it can be read from the store again.
+pub(crate) struct Writer {
+    opener: Opener,
+    mode: Mode,
+    slot: Arc<Slot>,
+    head: watch::Sender<Seq>,
+    /// `None` while the store cannot be opened.
+    opened: Option<Opened>,
+    streams: HashMap<String, StreamHead>,
+    /// When what was written without a sync must be synced.
+    sync_due: Option<Instant>,
+    anchor_due: Option<Instant>,
+    /// The disk was full: try a probe before the next write.
+    full: bool,
+}
+
+impl Writer {
+    /// Opens the store.
+    pub(crate) fn open(
+        location: Location,
+        options: &Options,
+        slot: Arc<Slot>,
+    ) -> Result<(Self, watch::Receiver<Seq>, OpenReport), LogError> {
+        let mut opener = Opener::new(location)?;
+        let (_, (opened, report)) = slot.replace(|| opener.open().map(|(o, r)| (Arc::clone(&o.store), (o, r))))?;
+        let (head, seen) = watch::channel(report.head);
+        let writer = Self {
+            opener,
+            mode: options.mode,
+            slot,
+            head,
+            opened: Some(opened),
+            streams: HashMap::new(),
+            sync_due: None,
+            anchor_due: None,
+            full: false,
+        };
+        Ok((writer, seen, report))
+    }
+
+    /// Works until the queue is gone or a close arrives.
+    pub(crate) fn run(mut self, queue: &Receiver<Message>) {
+        let mut closing = None;
+        while closing.is_none() {
+            let Some(first) = self.wait(queue) else { break };
+            let (mut events, mut bytes) = first.weight();
+            let mut messages = vec![first];
+            while events < GROUP_EVENTS_MAX && bytes < GROUP_BYTES_MAX {
+                let Ok(next) = queue.try_recv() else { break };
+                let (more_events, more_bytes) = next.weight();
+                events += more_events;
+                bytes += more_bytes;
+                messages.push(next);
+            }
+            closing = self.handle(messages);
+        }
+        for message in queue.try_iter() {
+            message.refuse(&LogError::Closed);
+        }
+        let result = self.end();
+        if let Some(closed) = closing {
+            closed(result);
+        }
+    }
+
+    /// The next message; meanwhile syncs what is due. `None` when no handle is left.
+    fn wait(&mut self, queue: &Receiver<Message>) -> Option<Message> {
+        loop {
+            let due = [self.sync_due, self.anchor_due].into_iter().flatten().min();
+            let Some(due) = due else { return queue.recv().ok() };
+            match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(message) => return Some(message),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.sync_what_is_due(),
+            }
+        }
+    }
+
+    fn sync_what_is_due(&mut self) {
+        let now = Instant::now();
+        if self.sync_due.is_some_and(|due| due <= now) {
+            self.sync_due = None;
+            // Nobody waits for this one: a failure shows in the next append, which opens the store anew.
+            if let Err(error) = self.sync() {
+                tracing::error!(%error, "the log could not be synced");
+            }
+        }
+        if self.anchor_due.is_some_and(|due| due <= now) {
+            self.anchor_due = None;
+            if let Some(anchor) = self.opened.as_mut().and_then(|opened| opened.anchor.as_mut()) {
+                anchor.sync();
+            }
+        }
+    }
+
+    /// Handles messages in order; appends between two others form a group. Answers the close, if one came.
+    fn handle(&mut self, messages: Vec<Message>) -> Option<Closed> {
+        let mut group = Group::default();
+        let mut closing = None;
+        for message in messages {
+            match message {
+                _ if closing.is_some() => message.refuse(&LogError::Closed),
+                Message::Append(append, reply) => self.join(&mut group, append, reply),
+                Message::Meta(facts, reply) => {
+                    group.batch.meta.extend(facts);
+                    let head = group.batch.events.last().map_or_else(|| self.last(), |entry| entry.seq);
+                    group.outcomes.push((reply, Outcome::Placed { first: head, last: head, sync: false }));
+                }
+                Message::Compact(closed) => {
+                    self.commit(std::mem::take(&mut group));
+                    closed(self.store().and_then(|store| store.compact().map_err(LogError::from)));
+                }
+                Message::Close(closed) => closing = Some(closed),
+            }
+        }
+        self.commit(group);
+        closing
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>, LogError> {
+        self.opened.as_ref().map(|opened| Arc::clone(&opened.store)).ok_or(LogError::Closed)
+    }
+
+    fn last(&self) -> Seq {
+        self.opened.as_ref().map_or(0, |opened| opened.head)
+    }
+
+    /// Checks an append and gives its events their places in the group; a refused one leaves the group as it was.
+    fn join(&mut self, group: &mut Group, append: Append, reply: Reply) {
+        let outcome = match self.ready(&append).and_then(|()| self.place(group, append)) {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Refused(error),
+        };
+        group.outcomes.push((reply, outcome));
+    }
+
+    /// Sees to it that the store can be written: opens it where it is not open, probes where the disk was full.
+    fn ready(&mut self, append: &Append) -> Result<(), LogError> {
+        if self.opened.is_none() {
+            self.reopen()?;
+        }
+        if self.full && !append.drafts.is_empty() {
+            let bytes = append.drafts.iter().map(|draft| draft.payload.len() + 1024).sum();
+            if !self.store()?.has_room(bytes) {
+                return Err(LogError::Full("there was no room, and there still is none".into()));
+            }
+            self.full = false;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, group: &mut Group, append: Append) -> Result<Outcome, LogError> {
+        let sync = match append.durability {
+            Durability::Sync => true,
+            Durability::Buffered => false,
+            Durability::Default => self.mode == Mode::Sync && !append.drafts.is_empty(),
+        };
+        let store = self.store()?;
+        let Some(first) = append.drafts.first() else {
+            let head = group.last().unwrap_or_else(|| self.last());
+            return Ok(Outcome::Placed { first: head, last: head, sync });
+        };
+        check_limits(&append, store.caps().max_event, store.caps().max_batch)?;
+        if let Some(known) = self.known(&*store, group, &append.drafts)? {
+            return Ok(Outcome::Known { known, sync });
+        }
+        let head = self.stream_head(&*store, &first.stream)?;
+        let fits = match append.expected {
+            Expected::Any => true,
+            Expected::NoStream => head.version == 0,
+            Expected::Exists => head.version > 0,
+            Expected::At(version) => head.version == version,
+        };
+        if !fits {
+            return Err(LogError::Conflict { stream: first.stream.clone(), actual: head.version });
+        }
+        let blobs = keep_blobs(&*store, &append.drafts)?;
+        self.encode(&*store, group, &append.drafts, &blobs, sync)
+    }
+
+    /// Whether all of the drafts were recorded before, under their ids and with the same content.
+    fn known(&self, store: &dyn Store, group: &Group, drafts: &[Draft]) -> Result<Option<Known>, LogError> {
+        let mut positions = Vec::new();
+        let mut pending = false;
+        for draft in drafts {
+            let bytes = match group.find(draft.id) {
+                Some(entry) => {
+                    pending = true;
+                    Some((entry.seq, entry.frame.clone()))
+                }
+                None => match store.position(&draft.id)? {
+                    Some(seq) => store.frame(seq)?.map(|bytes| (seq, bytes)),
+                    None => None,
+                },
+            };
+            let Some((seq, bytes)) = bytes else { continue };
+            let frame = frame::decode(&bytes)
+                .map_err(|cause| LogError::Damaged(format!("position {seq}: {cause}")))?;
+            if !same_content(&frame, draft) {
+                return Err(LogError::IdReused(draft.id));
+            }
+            positions.push((draft.id, seq));
+        }
+        match (positions.first(), positions.last()) {
+            (Some((_, first)), Some((_, last))) if positions.len() == drafts.len() => {
+                Ok(Some(Known { first: *first, last: *last, pending }))
+            }
+            // Part of a batch was recorded before, so the batch is another one.
+            (Some((id, _)), _) => Err(LogError::IdReused(*id)),
+            _ if repeats(drafts) => Err(LogError::Limit("an event id occurs twice in one batch".into())),
+            _ => Ok(None),
+        }
+    }
+
+    fn encode(
+        &mut self,
+        store: &dyn Store,
+        group: &mut Group,
+        drafts: &[Draft],
+        blobs: &[Option<BlobRef>],
+        sync: bool,
+    ) -> Result<Outcome, LogError> {
+        let opened = self.opened.as_ref().ok_or(LogError::Closed)?;
+        let (mut seq, mut chain) = group.tail.unwrap_or((opened.head, opened.chain));
+        let first = seq + 1;
+        let mut entries = Vec::with_capacity(drafts.len());
+        let mut heads: HashMap<&str, StreamHead> = HashMap::new();
+        for (draft, blob) in drafts.iter().zip(blobs) {
+            let head = match heads.get(draft.stream.as_str()) {
+                Some(head) => *head,
+                None => self.stream_head(store, &draft.stream)?,
+            };
+            seq += 1;
+            let place = Place { seq, version: head.version + 1, previous: head.leaf, chain };
+            let encoded = frame::encode(draft, &place, *blob).map_err(LogError::Limit)?;
+            chain = encoded.chain;
+            heads.insert(&draft.stream, StreamHead { version: place.version, leaf: encoded.leaf });
+            let stream = frame::stream_key(&draft.stream);
+            entries.push(Entry { seq, stream, version: place.version, id: draft.id, frame: encoded.bytes });
+        }
+        // Nothing can fail from here on, so the group stays whole.
+        for (stream, head) in heads {
+            self.streams.insert(stream.into(), head);
+        }
+        group.add(entries, (seq, chain));
+        Ok(Outcome::Placed { first, last: seq, sync })
+    }
+
+    /// Where a stream is, counting what is in the group that is being formed.
+    fn stream_head(&mut self, store: &dyn Store, stream: &str) -> Result<StreamHead, LogError> {
+        if let Some(head) = self.streams.get(stream) {
+            return Ok(*head);
+        }
+        let head = match store.stream_last(&frame::stream_key(stream))? {
+            None => StreamHead::default(),
+            Some((version, seq)) => {
+                let damaged = |cause: String| LogError::Damaged(format!("position {seq}: {cause}"));
+                let bytes = store.frame(seq)?.ok_or_else(|| damaged("it is missing from the log".into()))?;
+                StreamHead { version, leaf: frame::hashes(&bytes).map_err(damaged)?.0 }
+            }
+        };
+        self.streams.insert(stream.into(), head);
+        Ok(head)
+    }
+
+    /// Writes a group, publishes its head, answers everyone.
+    fn commit(&mut self, mut group: Group) {
+        if group.outcomes.is_empty() {
+            return;
+        }
+        let sync = group.outcomes.iter().any(|(_, outcome)| outcome.wants_sync());
+        let written = self.write(&mut group, sync);
+        if written.is_err() {
+            // Heads of streams may count events that were not recorded.
+            self.streams.clear();
+        } else if self.streams.len() > STREAMS_MAX {
+            self.streams.clear();
+        }
+        let durable = self.sync_due.is_none() && self.opened.as_ref().is_some_and(|o| o.synced == o.head);
+        for (reply, outcome) in group.outcomes {
+            answer(reply, outcome.result(&written, durable));
+        }
+    }
+
+    fn write(&mut self, group: &mut Group, sync: bool) -> Result<(), LogError> {
+        if group.batch.events.is_empty() && group.batch.meta.is_empty() {
+            return if sync { self.sync() } else { Ok(()) };
+        }
+        if let Some(opened) = &self.opened {
+            let synced = opened.synced.to_be_bytes().to_vec();
+            group.batch.meta.push((disk::SYNCED_KEY.to_vec(), Some(synced)));
+        }
+        self.write_or_settle(group, sync)?;
+        if let (Some(opened), Some((seq, chain))) = (&mut self.opened, group.tail) {
+            (opened.head, opened.chain) = (seq, chain);
+        }
+        self.written(sync);
+        self.head.send_if_modified(|head| {
+            let last = group.last().unwrap_or(*head);
+            std::mem::replace(head, last) != last
+        });
+        Ok(())
+    }
+
+    /// Notes what is durable now and what will have to be synced.
+    fn written(&mut self, sync: bool) {
+        let Some(opened) = &mut self.opened else { return };
+        let now = Instant::now();
+        if sync {
+            opened.synced = opened.head;
+            self.sync_due = None;
+        } else if let Mode::Interval(at_most) = self.mode {
+            self.sync_due.get_or_insert(now + at_most);
+        } else if self.mode == Mode::Sync {
+            // Recorded without waiting: still on disk soon, whether or not a synced append follows.
+            self.sync_due.get_or_insert(now + ANCHOR_SYNC);
+        }
+        if let Some(anchor) = &mut opened.anchor {
+            anchor.write(&Mark { head: opened.head, chain: opened.chain, synced: opened.synced });
+            self.anchor_due.get_or_insert(now + ANCHOR_SYNC);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), LogError> {
+        let store = self.store()?;
+        if self.opened.as_ref().is_some_and(|opened| opened.synced == opened.head) {
+            return Ok(());
+        }
+        match store.sync() {
+            Ok(()) => {
+                self.written(true);
+                Ok(())
+            }
+            Err(error) => {
+                drop(store);
+                self.reopen()?;
+                Err(LogError::Unknown(error.to_string()))
+            }
+        }
+    }
+
+    /// Writes the group. After a failure the store is opened anew, and what it then holds decides the answer.
+    fn write_or_settle(&mut self, group: &Group, sync: bool) -> Result<(), LogError> {
+        let before = self.last();
+        let mut retried = false;
+        loop {
+            let Err(error) = self.store()?.commit(&group.batch, sync) else { return Ok(()) };
+            tracing::error!(%error, "the log could not be written; opening it anew");
+            self.reopen().map_err(|reopening| LogError::Unknown(format!("{error}; {reopening}")))?;
+            let recorded = group.tail.is_some_and(|(seq, _)| self.last() >= seq);
+            match error {
+                // A write that failed and is there all the same was completed on closing, and opening synced it.
+                StoreError::Full(_) if recorded => return Ok(()),
+                StoreError::Full(text) if self.last() == before => {
+                    self.full = true;
+                    return Err(LogError::Full(text));
+                }
+                // Refused before anything was written, because of an earlier failure in the background.
+                StoreError::Poisoned if !retried && self.last() == before => retried = true,
+                other => return Err(LogError::Unknown(other.to_string())),
+            }
+        }
+    }
+
+    /// Drops every handle on the store and opens it anew, with all checks of an opening.
+    fn reopen(&mut self) -> Result<(), LogError> {
+        self.opened = None;
+        self.streams.clear();
+        self.sync_due = None;
+        let opener = &mut self.opener;
+        let (_, (opened, report)) =
+            self.slot.replace(|| opener.open().map(|(o, r)| (Arc::clone(&o.store), (o, r))))?;
+        self.opened = Some(opened);
+        self.head.send_if_modified(|head| std::mem::replace(head, report.head) != report.head);
+        Ok(())
+    }
+
+    /// Syncs, writes out memory and lets go of the files.
+    fn end(mut self) -> Result<(), LogError> {
+        let mut result = self.sync();
+        if let Some(mut opened) = self.opened.take() {
+            result = result.and(opened.store.flush().map_err(LogError::from));
+            if let Some(anchor) = &mut opened.anchor {
+                anchor.sync();
+            }
+        }
+        self.slot.close();
+        result
+    }
+}
+
+/// Answers a caller; what its callback panics with is not the writer's end.
+fn answer(reply: Reply, result: Result<super::Receipt, LogError>) {
+    if catch_unwind(AssertUnwindSafe(|| reply(result))).is_err() {
+        tracing::error!("a caller of the log panicked over its answer");
+    }
+}
+
+fn check_limits(append: &Append, event_max: usize, batch_max: usize) -> Result<(), LogError> {
+    let drafts = &append.drafts;
+    if drafts.len() > batch_max {
+        return Err(LogError::Limit(format!("{} events at once; at most {batch_max}", drafts.len())));
+    }
+    let first = drafts.first().map_or("", |draft| draft.stream.as_str());
+    if append.expected != Expected::Any && drafts.iter().any(|draft| draft.stream != first) {
+        return Err(LogError::Limit("an expected version needs all events to be of one stream".into()));
+    }
+    for draft in drafts {
+        if draft.payload.len() > event_max {
+            let size = draft.payload.len();
+            return Err(LogError::Limit(format!("an event of {size} bytes; at most {event_max}")));
+        }
+        if draft.stream.is_empty() || draft.stream.len() > STREAM_NAME_MAX {
+            return Err(LogError::Limit(format!("a stream's name has 1 to {STREAM_NAME_MAX} bytes")));
+        }
+    }
+    Ok(())
+}
+
+/// Keeps large payloads as blobs; on disk before the frames that name them.
+fn keep_blobs(store: &dyn Store, drafts: &[Draft]) -> Result<Vec<Option<BlobRef>>, LogError> {
+    let keep = |draft: &Draft| {
+        let Ok(len) = u32::try_from(draft.payload.len()) else { return Ok(None) };
+        if draft.payload.len() <= INLINE_MAX {
+            return Ok(None);
+        }
+        let hash = *blake3::hash(&draft.payload).as_bytes();
+        store.put_blob(&hash, &draft.payload)?;
+        Ok(Some(BlobRef { hash, len }))
+    };
+    drafts.iter().map(keep).collect()
+}
+
+/// Whether a recorded event says the same as a draft. Its time may differ: a retry is decided again, later.
+fn same_content(frame: &frame::Frame, draft: &Draft) -> bool {
+    let (old, new) = (&frame.record.draft, draft);
+    let payload = match &frame.blob {
+        Some(blob) => blob.hash == *blake3::hash(&new.payload).as_bytes(),
+        None => old.payload == new.payload,
+    };
+    let (a, b) = (&old.meta, &new.meta);
+    payload
+        && (&old.stream, old.kind, old.schema) == (&new.stream, new.kind, new.schema)
+        && (&a.scope, &a.author, a.command, &a.run, &a.key) == (&b.scope, &b.author, b.command, &b.run, &b.key)
+}
+
+fn repeats(drafts: &[Draft]) -> bool {
+    let mut ids: Vec<_> = drafts.iter().map(|draft| draft.id).collect();
+    ids.sort_unstable();
+    ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
+}
