@@ -51,7 +51,12 @@ impl KeyStore {
     ///
     /// # Errors
     /// When the passphrase is wrong, the backup damaged, or the folder's keys belong to another master key.
-    pub fn restore(folder: &Path, source: MasterKey, backup: &[u8], passphrase: &str) -> Result<usize, Refusal> {
+    pub fn restore(
+        folder: &Path,
+        source: MasterKey,
+        backup: &[u8],
+        passphrase: &str,
+    ) -> Result<usize, Refusal> {
         let content = unseal(backup, passphrase)?;
         std::fs::create_dir_all(folder).map_err(|error| super::disk("create the folder of keys", &error))?;
         let given = match source {
@@ -98,11 +103,13 @@ fn unseal(backup: &[u8], passphrase: &str) -> Result<Content, Refusal> {
     let content = siv_open(&key, &[MAGIC, salt], sealed)
         .map(Zeroizing::new)
         .ok_or_else(|| Refusal::denied("the passphrase is wrong or the backup is damaged"))?;
-    athena_schemas::envelope::exactly(&content).map_err(|error| damaged(format!("the backup is not readable: {error}")))
+    athena_schemas::envelope::exactly(&content)
+        .map_err(|error| damaged(format!("the backup is not readable: {error}")))
 }
 
 fn stretch(passphrase: &str, salt: &[u8; 16]) -> Result<Zeroizing<[u8; 64]>, Refusal> {
-    let internal = |error: argon2::Error| Refusal::internal(format!("the passphrase cannot be stretched: {error}"));
+    let internal =
+        |error: argon2::Error| Refusal::internal(format!("the passphrase cannot be stretched: {error}"));
     let params = Params::new(64 << 10, 3, 1, Some(64)).map_err(internal)?;
     let mut key = Zeroizing::new([0; 64]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)

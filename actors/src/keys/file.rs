@@ -149,8 +149,7 @@ fn unwrap(wrapping: &[u8; 64], wrapped: Wrapped) -> Result<Plain, Refusal> {
     let content = siv_open(wrapping, &[&name.name, &name.version.to_be_bytes()], &wrapped.sealed)
         .map(Zeroizing::new)
         .ok_or_else(|| damaged("a data key cannot be unwrapped"))?;
-    let (key, subject) =
-        content.split_first_chunk::<64>().ok_or_else(|| damaged("a data key is cut off"))?;
+    let (key, subject) = content.split_first_chunk::<64>().ok_or_else(|| damaged("a data key is cut off"))?;
     let subject = String::from_utf8(subject.to_vec()).map_err(|_| damaged("a subject is not text"))?;
     Ok(Plain { name, subject, key: Arc::new(Zeroizing::new(*key)) })
 }
@@ -181,7 +180,8 @@ fn forget_other_epochs(folder: &Path, epoch: u32) -> io::Result<()> {
     let kept = epoch_path(folder, epoch);
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        let is_epoch = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("epoch-"));
+        let is_epoch =
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("epoch-"));
         if is_epoch && path != kept {
             let mut file = File::options().write(true).open(&path)?;
             file.write_all(&[0; 32])?;

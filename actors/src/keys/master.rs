@@ -28,9 +28,9 @@ impl MasterKey {
     /// # Errors
     /// When it is anything else.
     pub fn from_hex(text: &str) -> Result<Self, Refusal> {
-        parse(text)
-            .map(Self::Given)
-            .ok_or_else(|| Refusal::invalid("a master key is 64 hexadecimal digits").hint("openssl rand -hex 32"))
+        parse(text).map(Self::Given).ok_or_else(|| {
+            Refusal::invalid("a master key is 64 hexadecimal digits").hint("openssl rand -hex 32")
+        })
     }
 
     /// The key; `create` allows to make a new one, which must only happen where no keys depend on the old one.
@@ -53,7 +53,8 @@ impl MasterKey {
 fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, Refusal> {
     let mode = fs::metadata(path).map_err(|error| disk("read the master key", &error))?.permissions().mode();
     if mode & 0o077 != 0 {
-        let message = format!("the master key {} can be read by others (mode {:03o})", path.display(), mode & 0o777);
+        let message =
+            format!("the master key {} can be read by others (mode {:03o})", path.display(), mode & 0o777);
         return Err(Refusal::denied(message).hint(format!("chmod 600 {}", path.display())));
     }
     let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| disk("read the master key", &error))?);

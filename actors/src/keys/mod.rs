@@ -125,7 +125,8 @@ impl KeyStore {
             return Ok(Lookup::Destroyed);
         }
         let message = format!("there is no data key {}", files::hex(&name.name));
-        Err(Refusal::new(Code::Integrity, message).hint("restore the keys that belong to this store from their backup"))
+        Err(Refusal::new(Code::Integrity, message)
+            .hint("restore the keys that belong to this store from their backup"))
     }
 
     /// Destroys all keys of a subject: what they sealed can never be read again, here or in any copy of this store. Answers

@@ -162,10 +162,7 @@ impl LogHandle {
     /// # Errors
     /// [`LogError::Damaged`] when something acknowledged is missing or changed; [`LogError::Io`] when another process has
     /// it open or the disk fails; [`LogError::Full`] when there is no room.
-    pub fn open(
-        location: impl Into<Location>,
-        options: Options,
-    ) -> Result<(Self, OpenReport), LogError> {
+    pub fn open(location: impl Into<Location>, options: Options) -> Result<(Self, OpenReport), LogError> {
         let (queue, messages) = sync_channel(options.queue.max(1));
         let slot = Arc::new(Slot::default());
         let (writer, head, report) = Writer::open(location.into(), &options, Arc::clone(&slot))?;
@@ -180,7 +177,9 @@ impl LogHandle {
     pub fn append(&self, append: Append, reply: Reply) {
         if let Err(refused) = self.queue.try_send(Message::Append(append, reply)) {
             let (message, error) = match refused {
-                TrySendError::Full(message) => (message, LogError::Limit("too many appends are waiting".into())),
+                TrySendError::Full(message) => {
+                    (message, LogError::Limit("too many appends are waiting".into()))
+                }
                 TrySendError::Disconnected(message) => (message, LogError::Closed),
             };
             message.refuse(&error);
@@ -202,7 +201,9 @@ impl LogHandle {
     /// # Errors
     /// When the log is closed or refuses writes.
     pub async fn barrier(&self) -> Result<Seq, LogError> {
-        self.commit(Append { durability: Durability::Buffered, ..Append::default() }).await.map(|receipt| receipt.last)
+        self.commit(Append { durability: Durability::Buffered, ..Append::default() })
+            .await
+            .map(|receipt| receipt.last)
     }
 
     /// Waits until everything queued before is on disk; answers the head.
@@ -210,7 +211,9 @@ impl LogHandle {
     /// # Errors
     /// When the log is closed or the disk fails.
     pub async fn sync(&self) -> Result<Seq, LogError> {
-        self.commit(Append { durability: Durability::Sync, ..Append::default() }).await.map(|receipt| receipt.last)
+        self.commit(Append { durability: Durability::Sync, ..Append::default() })
+            .await
+            .map(|receipt| receipt.last)
     }
 
     /// Writes out what is held in memory and ends the writer, so that the next opening is fast. Other handles get

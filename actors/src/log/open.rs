@@ -48,7 +48,9 @@ impl Opener {
             Location::Memory => Ok(Self::Memory(Memory::default())),
             Location::Folder(folder) => {
                 std::fs::create_dir_all(&folder).map_err(|error| io(&error))?;
-                let lock = files::lock(&folder.join("lock")).map_err(|error| io(&error))?.ok_or(StoreError::Locked)?;
+                let lock = files::lock(&folder.join("lock"))
+                    .map_err(|error| io(&error))?
+                    .ok_or(StoreError::Locked)?;
                 Ok(Self::Folder { folder, _lock: lock })
             }
         }

@@ -95,7 +95,8 @@ impl Writer {
         slot: Arc<Slot>,
     ) -> Result<(Self, watch::Receiver<Seq>, OpenReport), LogError> {
         let mut opener = Opener::new(location)?;
-        let (_, (opened, report)) = slot.replace(|| opener.open().map(|(o, r)| (Arc::clone(&o.store), (o, r))))?;
+        let (_, (opened, report)) =
+            slot.replace(|| opener.open().map(|(o, r)| (Arc::clone(&o.store), (o, r))))?;
         let (head, seen) = watch::channel(report.head);
         let writer = Self {
             opener,
@@ -514,7 +515,8 @@ fn same_content(frame: &frame::Frame, draft: &Draft) -> bool {
     let (a, b) = (&old.meta, &new.meta);
     payload
         && (&old.stream, old.kind, old.schema) == (&new.stream, new.kind, new.schema)
-        && (&a.scope, &a.author, a.command, &a.run, &a.key) == (&b.scope, &b.author, b.command, &b.run, &b.key)
+        && (&a.scope, &a.author, a.command, &a.run, &a.key)
+            == (&b.scope, &b.author, b.command, &b.run, &b.key)
 }
 
 fn repeats(drafts: &[Draft]) -> bool {
