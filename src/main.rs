@@ -1,2 +1,7 @@
 //! The athena command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    athena::cli::main()
+}

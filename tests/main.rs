@@ -6,4 +6,5 @@
     reason = "helpers of tests may die"
 )]
 
+mod daemon;
 mod floors;

@@ -1,0 +1,96 @@
+//! `athena daemon`: the process that owns the store.
+
+use super::output::{field, pretty};
+use super::session::Session;
+use super::{Done, written};
+use crate::daemon::Place;
+use crate::daemon::attach::Attached;
+use crate::daemon::protocol::Mode;
+use crate::daemon::server::holder;
+use athena_schemas::refusal::{Code, Refusal};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long `daemon stop` waits for a daemon to end.
+const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// Ask or stop the store's daemon
+#[derive(Debug, clap::Args)]
+pub(crate) struct Daemon {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// How it is
+    Status,
+    /// Ask it to finish what it is doing and end
+    Stop {
+        /// Kill a daemon that does not answer
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+impl Daemon {
+    pub(crate) async fn run(self, session: &Session) -> Done {
+        match self.command {
+            Command::Status => status(session).await,
+            Command::Stop { force } => stop(session, force).await,
+        }
+    }
+}
+
+async fn status(session: &Session) -> Done {
+    let place = Place::of(&session.folders)?;
+    let hello = session.hello(Mode::Status);
+    let Ok(Attached { welcome, .. }) = session.attach()?.greet(&hello).await else {
+        let refusal = match holder(&place) {
+            Some(_) => crate::daemon::server::held(&place),
+            None => Refusal::new(Code::Unavailable, "no daemon runs for this store")
+                .hint("any command that needs one starts it"),
+        };
+        return Err(refusal);
+    };
+    let said = json!({ "pid": welcome.pid, "version": welcome.version, "status": welcome.status });
+    written(session.out.value(&said, |said| {
+        format!(
+            "process {} (version {}) serves {}\n{} clients, {} calls under way, up {} s, resident {} MiB",
+            field(said, "/pid"),
+            field(said, "/version"),
+            field(said, "/status/store"),
+            field(said, "/status/clients"),
+            field(said, "/status/calls"),
+            field(said, "/status/uptime_s"),
+            welcome.status.as_ref().and_then(|status| status.resident_bytes).unwrap_or(0) >> 20,
+        )
+    }))
+}
+
+async fn stop(session: &Session, force: bool) -> Done {
+    let place = Place::of(&session.folders)?;
+    let Some(pid) = holder(&place) else {
+        session.out.note("no daemon runs for this store");
+        return Ok(0);
+    };
+    let asked = session.attach()?.greet(&session.hello(Mode::Drain)).await;
+    if asked.is_err() && force {
+        let target = i32::try_from(pid).map_err(|e| Refusal::internal(e.to_string()))?;
+        kill(Pid::from_raw(target), Signal::SIGKILL)
+            .map_err(|e| Refusal::new(Code::Unavailable, format!("process {pid} cannot be killed: {e}")))?;
+    } else if asked.is_err() {
+        return Err(crate::daemon::server::held(&place));
+    }
+    let deadline = Instant::now() + STOP_WAIT;
+    while holder(&place) == Some(pid) {
+        if Instant::now() >= deadline {
+            return Err(crate::daemon::server::held(&place));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    written(session.out.value(&json!({ "stopped": pid }), pretty))
+}

@@ -1,0 +1,190 @@
+//! The command line. Most commands are one call of the router over the daemon's socket.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 approval needed,
+//! 5 denied by policy, 6 integrity failure, 7 locked or unreachable.
+
+mod call;
+mod completions;
+mod config;
+mod daemon;
+mod exec;
+mod log;
+mod memory;
+mod output;
+mod run;
+mod serve;
+mod session;
+
+use athena_schemas::refusal::{Code, Refusal};
+use clap::{Args, Parser, Subcommand};
+use output::Output;
+use session::Session;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Durable memory and code mode for AI agents, over one event log.
+#[derive(Debug, Parser)]
+#[command(name = "athena", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Default, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
+pub(crate) struct Globals {
+    /// Keep everything in this folder [env: ATHENA_STORE; default: the XDG folders]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) store: Option<PathBuf>,
+    /// Print JSON; lists as one value a line; errors as objects on stderr
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print tables as tab-separated lines
+    #[arg(long, global = true)]
+    pub(crate) plain: bool,
+    /// Print no colours [env: NO_COLOR]
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Say more on stderr; twice for even more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Answer as of a position in the log, or a time
+    #[arg(long, global = true, value_name = "SEQ|TIME")]
+    pub(crate) at: Option<String>,
+    /// Answer every question with yes
+    #[arg(long, short, global = true)]
+    pub(crate) yes: bool,
+    /// Ask nothing and read no terminal
+    #[arg(long, global = true)]
+    pub(crate) no_input: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve MCP over stdio (for an MCP client to start)
+    Serve(serve::Serve),
+    /// Run code in the sandbox
+    Exec(exec::Exec),
+    /// Call any operation
+    Call(call::Call),
+    /// Store something worth keeping
+    Remember(memory::Remember),
+    /// Search long-term memory
+    Recall(memory::Recall),
+    /// Find tools, memory operations and skills
+    Search(memory::Search),
+    /// Read the event log
+    Log(log::Log),
+    /// List, show, resume and cancel runs
+    Run(run::Run),
+    /// Run, ask or stop the store's daemon
+    Daemon(daemon::Daemon),
+    /// Show the settings
+    Config(config::Config),
+    /// Print shell completions
+    Completions(completions::Completions),
+}
+
+/// How a command ended that did not fail: an exit code.
+pub(crate) type Done = Result<u8, Refusal>;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let level = match cli.globals.verbose {
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::INFO,
+        _ => LevelFilter::DEBUG,
+    };
+    crate::telemetry::install(level);
+    let fallback = Output { json: cli.globals.json, plain: false, color: false, quiet: false };
+    match Session::new(cli.globals).and_then(|session| block_on(cli.command.run(&session), &session)) {
+        Ok(code) => code.into(),
+        Err(refusal) => {
+            fallback.refusal(&refusal);
+            refusal.code.exit().into()
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Done>, _: &Session) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Refusal::internal(format!("no runtime: {e}")))?;
+    let done = runtime.block_on(command);
+    // A thread that waits for the terminal must not keep the program alive.
+    runtime.shutdown_background();
+    done
+}
+
+impl Command {
+    async fn run(self, session: &Session) -> Done {
+        match self {
+            Self::Serve(command) => command.run(session).await,
+            Self::Exec(command) => command.run(session).await,
+            Self::Call(command) => command.run(session).await,
+            Self::Remember(command) => command.run(session).await,
+            Self::Recall(command) => command.run(session).await,
+            Self::Search(command) => command.run(session).await,
+            Self::Log(command) => command.run(session).await,
+            Self::Run(command) => command.run(session).await,
+            Self::Daemon(command) => command.run(session).await,
+            Self::Config(command) => command.run(session),
+            Self::Completions(command) => command.run(session),
+        }
+    }
+}
+
+/// A command line that does not parse, or asks for help.
+fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|arg| arg == "--json");
+    if error.use_stderr() && json {
+        let text = error.render().to_string();
+        let mut lines = text.lines();
+        let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let refusal = Refusal::invalid(message).hint("athena help");
+        Output { json, plain: false, color: false, quiet: false }.refusal(&refusal);
+        return Code::Invalid.exit().into();
+    }
+    let _ = error.print();
+    if error.use_stderr() { Code::Invalid.exit().into() } else { ExitCode::SUCCESS }
+}
+
+/// Output that cannot be written: the reader has gone, which is its right; anything else is a failure.
+pub(crate) fn written(result: io::Result<()>) -> Done {
+    match result {
+        Ok(()) => Ok(0),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+        Err(e) => Err(Refusal::new(Code::Internal, format!("the output cannot be written: {e}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        let before = Cli::try_parse_from(["athena", "--json", "log", "stats"]).unwrap();
+        let after = Cli::try_parse_from(["athena", "log", "stats", "--json"]).unwrap();
+        assert!(before.globals.json && after.globals.json);
+    }
+}

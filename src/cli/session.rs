@@ -1,0 +1,154 @@
+//! What every command has: its flags, its voice, and the way to the store.
+
+use super::Globals;
+use super::output::{Output, colors_wanted};
+use crate::config::{Config, Folders};
+use crate::daemon::attach::{Attach, greeting};
+use crate::daemon::place::project_of;
+use crate::daemon::protocol::{Hello, Mode};
+use crate::daemon::{Client, Place};
+use athena_schemas::context::Scope;
+use athena_schemas::envelope::Seq;
+use athena_schemas::ports::{Answer, Request};
+use athena_schemas::refusal::Refusal;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tokio::sync::OnceCell;
+
+/// One run of the program.
+pub(crate) struct Session {
+    /// The flags that every command takes.
+    pub(crate) globals: Globals,
+    /// Its voice.
+    pub(crate) out: Output,
+    /// Where things lie.
+    pub(crate) folders: Folders,
+    client: OnceCell<Client>,
+    at: OnceCell<Option<Seq>>,
+}
+
+impl Session {
+    /// A session by its flags.
+    ///
+    /// # Errors
+    /// When there is no folder to keep a store in.
+    pub(crate) fn new(globals: Globals) -> Result<Self, Refusal> {
+        let out = Output {
+            json: globals.json,
+            plain: globals.plain,
+            color: colors_wanted(globals.no_color || globals.plain || globals.json),
+            quiet: globals.quiet,
+        };
+        let folders = Folders::find(globals.store.clone(), environment)?;
+        Ok(Self { globals, out, folders, client: OnceCell::new(), at: OnceCell::new() })
+    }
+
+    /// The settings.
+    ///
+    /// # Errors
+    /// When a file of settings is not well formed.
+    pub(crate) fn config(&self) -> Result<Config, Refusal> {
+        Config::load(&self.config_files())
+    }
+
+    /// The files of settings, the nearest last.
+    pub(crate) fn config_files(&self) -> Vec<PathBuf> {
+        vec![self.folders.config.join("config.toml"), PathBuf::from("athena.toml")]
+    }
+
+    /// The way to the store's daemon.
+    ///
+    /// # Errors
+    /// When the store's folder cannot be used.
+    pub(crate) fn attach(&self) -> Result<Attach, Refusal> {
+        Ok(Attach::to(Place::of(&self.folders)?))
+    }
+
+    /// The project this command works in.
+    pub(crate) fn scope(&self) -> Scope {
+        Scope::project(project_of(&std::env::current_dir().unwrap_or_default()))
+    }
+
+    /// The greeting of a person's command.
+    pub(crate) fn hello(&self, mode: Mode) -> Hello {
+        Hello { scope: self.scope(), ..greeting(mode) }
+    }
+
+    /// The daemon, attached or started.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub(crate) async fn client(&self) -> Result<&Client, Refusal> {
+        self.client
+            .get_or_try_init(|| async { Ok(Client::new(self.attach()?, self.hello(Mode::Calls))) })
+            .await
+    }
+
+    /// One call.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(crate) async fn call(&self, op: &str, params: Value) -> Result<Value, Refusal> {
+        Ok(self.answer(Request::new(op, params)).await?.value)
+    }
+
+    /// One call with all that a request may say; `--at` is added to reads.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(crate) async fn answer(&self, mut request: Request) -> Result<Answer, Refusal> {
+        if request.at_seq.is_none() {
+            request.at_seq = self.at().await?;
+        }
+        self.client().await?.request(request).await
+    }
+
+    /// The position that `--at` names.
+    async fn at(&self) -> Result<Option<Seq>, Refusal> {
+        let Some(at) = &self.globals.at else { return Ok(None) };
+        self.at
+            .get_or_try_init(|| async {
+                if let Ok(seq) = at.parse() {
+                    return Ok(Some(seq));
+                }
+                let at_ms = when(at)?;
+                let request = Request::new("log/position", json!({ "at_ms": at_ms }));
+                let answer = self.client().await?.request(request).await?;
+                Ok(answer.value.get("seq").and_then(Value::as_u64))
+            })
+            .await
+            .copied()
+    }
+}
+
+/// The environment, as folders are looked for in it: relative paths do not count (XDG says so), except the store's own.
+pub(crate) fn environment(name: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(std::env::var_os(name).filter(|value| !value.is_empty())?);
+    (path.is_absolute() || name == "ATHENA_STORE").then_some(path)
+}
+
+/// A time as people write it, milliseconds since 1970: RFC 3339, or a date.
+///
+/// # Errors
+/// When it is neither.
+pub(crate) fn when(text: &str) -> Result<u64, Refusal> {
+    let stamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
+        let date: jiff::civil::DateTime = text.parse().ok()?;
+        date.to_zoned(jiff::tz::TimeZone::system()).ok().map(|zoned| zoned.timestamp())
+    });
+    stamp.and_then(|stamp| u64::try_from(stamp.as_millisecond()).ok()).ok_or_else(|| {
+        Refusal::invalid(format!("{text} is no time")).hint("2026-11-20, or 2026-11-20T10:31:04Z")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_as_people_write_them() {
+        assert_eq!(when("1970-01-01T00:00:01Z").unwrap(), 1_000);
+        assert!(when("2026-11-20").is_ok());
+        assert_eq!(when("soon").unwrap_err().code, athena_schemas::refusal::Code::Invalid);
+    }
+}

@@ -1,0 +1,11 @@
+//! The MCP front: what a model sees of Athena. Four tools; everything else is code and files behind them.
+//!
+//! [`profile`] is what is shown, [`tools`] what the tools do, [`snippet`] what a wrong call is told.
+
+mod handler;
+pub mod profile;
+mod snippet;
+pub(crate) mod tools;
+
+pub use handler::Front;
+pub use profile::Profile;
