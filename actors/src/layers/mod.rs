@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod episodic;
+pub mod graph;
 pub mod prospective;
 pub mod semantic;
 pub mod shelf;

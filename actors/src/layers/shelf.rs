@@ -138,6 +138,20 @@ impl<T> Shelf<T> {
             .collect()
     }
 
+    /// The first item, by age, that the caller may see and whose entry is such.
+    pub fn find(&self, cx: &Context, prefix: &str, such: impl Fn(&T) -> bool) -> Option<Id> {
+        let seen = |slot: &&Slot<T>| {
+            self.scopes.by_number.get(slot.scope as usize).is_some_and(|scope| cx.scope.covers(scope))
+        };
+        let found = self
+            .slots
+            .iter()
+            .filter(|(_, slot)| seen(slot) && such(&slot.entry))
+            .map(|(number, _)| *number)
+            .min();
+        found.map(|number| Id::from_ulid(prefix, number))
+    }
+
     /// The entry of an item, for a fold.
     pub fn entry(&mut self, id: &Id) -> Option<&mut T> {
         self.slots.get_mut(&id.ulid()?).map(|slot| &mut slot.entry)
