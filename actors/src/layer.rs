@@ -1,1 +1,581 @@
-//! The one generic actor behind the memory layers.
+//! The one generic actor behind the memory layers: barrier, replay, decide, evolve, seal, append.
+//!
+//! The reply travels with the events: the layer hands them to the log and takes its next command; whoever called is answered
+//! by the log's writer once they are on disk. Three rules keep that honest:
+//!
+//! * **Barrier before replay.** A predecessor may have died with appends in the log's queue; a replay that did not wait for
+//!   them would decide on a state that lacks them.
+//! * **`catch_unwind` round `decide` only.** It takes `&State`, so a panic cannot have spoilt it: the one command is refused
+//!   and its neighbours in the mailbox live.
+//! * **A failed append spoils the state**, which has evolved already: the layer replays before it decides again.
+
+use crate::decider::Decider;
+use crate::handle::Slot;
+use crate::log::{Append, Durability, Expected, LogHandle};
+use athena_schemas::context::Context;
+use athena_schemas::envelope::{Draft, Meta, Record};
+use athena_schemas::id::CommandId;
+use athena_schemas::operation::Decision;
+use athena_schemas::ports::{Answer, LogError, Sealer};
+use athena_schemas::refusal::{Code, Refusal};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+/// How many answers a layer remembers for retries that overtake the disk. Older retries are answered from the log.
+const REMEMBERED: usize = 4_096;
+
+/// How many records a replay reads at once.
+const PAGE: usize = 1_024;
+
+/// After this many events since the last one, a snapshot of the state is written.
+const SNAPSHOT_EVERY: u64 = 50_000;
+
+/// On an orderly close a snapshot is worth writing after this many.
+const SNAPSHOT_ON_CLOSE: u64 = 1_000;
+
+/// Where an answer goes.
+pub type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
+/// What a layer is sent.
+pub enum LayerMessage<D: Decider> {
+    /// A command, with its admission permit: held until the command has left the mailbox, which bounds all mailboxes at once.
+    Decide(Box<Context>, D::Command, Reply, Option<OwnedSemaphorePermit>),
+    /// Answers with the serialized state: for digests and tests.
+    Inspect(oneshot::Sender<Vec<u8>>),
+}
+
+/// What a layer needs of the house.
+pub struct LayerArgs<D: Decider> {
+    /// The log.
+    pub log: LogHandle,
+    /// Seals what it appends.
+    pub sealer: Arc<dyn Sealer>,
+    /// Where its callers find it.
+    pub slot: Slot<LayerMessage<D>>,
+    /// Where snapshots of its state are kept; `None` for none.
+    pub snapshots: Option<Arc<dyn Snapshots>>,
+}
+
+impl<D: Decider> Clone for LayerArgs<D> {
+    fn clone(&self) -> Self {
+        Self {
+            log: self.log.clone(),
+            sealer: self.sealer.clone(),
+            slot: self.slot.clone(),
+            snapshots: self.snapshots.clone(),
+        }
+    }
+}
+
+/// A place for states that are dear to replay. Disposable: whatever it cannot give is replayed.
+pub trait Snapshots: Send + Sync {
+    /// The newest snapshot of `name` and the stream version it stands at.
+    fn load(&self, name: &str, shape: u32) -> Option<(u64, Vec<u8>)>;
+
+    /// Keeps a snapshot. Failure is not an error: the next start replays.
+    fn save(&self, name: &str, shape: u32, version: u64, bytes: Vec<u8>);
+}
+
+/// The generic actor.
+pub struct Layer<D>(PhantomData<fn() -> D>);
+
+impl<D> Default for Layer<D> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// A running layer.
+pub struct Running<D: Decider> {
+    state: D,
+    /// Version of the layer's stream that the state stands at.
+    version: u64,
+    snapshot_at: u64,
+    args: LayerArgs<D>,
+    recent: Recent,
+    /// Set by the log's writer when an append failed after the state had evolved.
+    spoilt: Arc<AtomicBool>,
+}
+
+impl<D: Decider> Actor for Layer<D> {
+    type Msg = LayerMessage<D>;
+    type State = Running<D>;
+    type Arguments = LayerArgs<D>;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: LayerArgs<D>,
+    ) -> Result<Running<D>, ActorProcessingErr> {
+        let mut running = Running {
+            state: D::default(),
+            version: 0,
+            snapshot_at: 0,
+            args,
+            recent: Recent::default(),
+            spoilt: Arc::default(),
+        };
+        running.replay().await?;
+        running.args.slot.fill(myself);
+        Ok(running)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        running: &mut Running<D>,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            LayerMessage::Decide(cx, command, reply, permit) => {
+                // The state is ahead of the log: forget it before anything is decided on it.
+                if running.spoilt.swap(false, Ordering::SeqCst) {
+                    running.replay().await?;
+                }
+                running.take(*cx, command, reply);
+                drop(permit);
+            }
+            LayerMessage::Inspect(reply) => {
+                let _ = reply.send(postcard::to_stdvec(&running.state)?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Self::Msg>,
+        running: &mut Running<D>,
+    ) -> Result<(), ActorProcessingErr> {
+        // What is still on its way to disk must not stand in a snapshot as if it were there.
+        if running.args.log.barrier().await.is_ok() && !running.spoilt.load(Ordering::SeqCst) {
+            if let Some(save) = running.due(SNAPSHOT_ON_CLOSE) {
+                tokio::task::spawn_blocking(save).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<D: Decider> Running<D> {
+    /// Rebuilds the state from the newest snapshot and the log behind it.
+    async fn replay(&mut self) -> Result<(), ActorProcessingErr> {
+        self.args.log.barrier().await?;
+        let (args, reader) = (self.args.clone(), self.args.log.reader());
+        let (state, version, from) = tokio::task::spawn_blocking(move || {
+            let (mut version, mut state) = args
+                .snapshots
+                .as_ref()
+                .and_then(|kept| kept.load(D::LAYER, D::SNAPSHOT))
+                .and_then(|(version, bytes)| Some((version, postcard::from_bytes::<D>(&bytes).ok()?)))
+                .unwrap_or_default();
+            let from = version;
+            loop {
+                let page = reader.read_stream(D::LAYER, version, PAGE).map_err(Refusal::from)?;
+                let Some(last) = page.last() else { break };
+                version = last.version;
+                for record in &page {
+                    if let Some(event) = record.event::<D::Event>(&*args.sealer)? {
+                        state.evolve(&record.draft.meta, &event);
+                    }
+                }
+            }
+            Ok::<_, Refusal>((state, version, from))
+        })
+        .await??;
+        (self.state, self.version, self.snapshot_at) = (state, version, from);
+        Ok(())
+    }
+
+    /// Decides one command; its reply goes with the events to the log.
+    fn take(&mut self, cx: Context, command: D::Command, reply: Reply) {
+        match self.recall(&cx) {
+            Ok(None) => {}
+            Ok(Some(earlier)) => return earlier.subscribe(reply),
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        }
+        // `decide` only reads, so a panic in it cannot have spoilt the state.
+        let decided = catch_unwind(AssertUnwindSafe(|| self.state.decide(&cx, command))).unwrap_or_else(|_| {
+            metrics::counter!("athena_decide_panics_total", "layer" => D::LAYER).increment(1);
+            tracing::error!(layer = D::LAYER, command = %cx.command, "a command panicked and was refused");
+            Err(Refusal::internal(format!("{}: this command failed inside Athena; nothing was recorded", D::LAYER))
+                .hint("athena doctor; the log has the details"))
+        });
+        let decision = match decided {
+            Ok(decision) if decision.events.is_empty() => {
+                return drop(reply.send(Ok(Answer { value: decision.answer, seq: None })));
+            }
+            Ok(decision) => decision,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        match self.drafts(&cx, &decision) {
+            Ok(drafts) => self.append(&cx, decision, drafts, reply),
+            Err(refusal) => drop(reply.send(Err(refusal))),
+        }
+    }
+
+    /// The first answer to this command, where it was given before: from memory, else from the log.
+    fn recall(&self, cx: &Context) -> Result<Option<Remembered>, Refusal> {
+        if let Some(remembered) = self.recent.get(cx.command) {
+            return Ok(Some(remembered));
+        }
+        if !cx.keyed {
+            return Ok(None);
+        }
+        let reader = self.args.log.reader();
+        let Some(first) = reader.find(cx.command.event(0))? else { return Ok(None) };
+        let record: Option<Record> = reader.read(first - 1, 1)?.pop();
+        let body = record.map(|record| record.body(&*self.args.sealer)).transpose()?.flatten();
+        let Some(answer) = body.and_then(|body| body.answer) else {
+            return Err(Refusal::conflict("this command was done before, and its answer has been erased")
+                .hint("use a new idempotency key"));
+        };
+        let value = serde_json::from_str(&answer).map_err(|error| Refusal::internal(error.to_string()))?;
+        // A command's events are appended together: the last one's position is the answer's.
+        let mut last = first;
+        while reader.find(cx.command.event(event_number(last + 1 - first)))? == Some(last + 1) {
+            last += 1;
+        }
+        Ok(Some(Remembered::done(Answer { value: placed(value, last), seq: Some(last) })))
+    }
+
+    /// The decision's events, sealed. The command's answer rides with the first one.
+    fn drafts(&self, cx: &Context, decision: &Decision<D::Event, Value>) -> Result<Vec<Draft>, Refusal> {
+        let mut answer = cx.keyed.then(|| decision.answer.to_string());
+        let mut drafts = Vec::with_capacity(decision.events.len());
+        for (n, event) in decision.events.iter().enumerate() {
+            let id = cx.command.event(event_number(n as u64));
+            let draft = Draft::of(D::LAYER, id, Meta::of(cx), event, answer.take())
+                .map_err(|error| Refusal::internal(error.to_string()))?;
+            drafts.push(self.args.sealer.seal(draft)?);
+        }
+        Ok(drafts)
+    }
+
+    fn append(
+        &mut self,
+        cx: &Context,
+        decision: Decision<D::Event, Value>,
+        drafts: Vec<Draft>,
+        reply: Reply,
+    ) {
+        let meta = Meta::of(cx);
+        for event in &decision.events {
+            self.state.evolve(&meta, event);
+        }
+        self.version += drafts.len() as u64;
+        let remembered = self.recent.begin(cx.command);
+        remembered.subscribe(reply);
+        let (spoilt, answer, due) = (self.spoilt.clone(), decision.answer, self.due(SNAPSHOT_EVERY));
+        let done = Box::new(move |outcome: Result<crate::log::Receipt, LogError>| match outcome {
+            Ok(receipt) => {
+                remembered
+                    .settle(Ok(Answer { value: placed(answer, receipt.last), seq: Some(receipt.last) }));
+                // All up to this append is on disk, so a snapshot of it may be, too.
+                if let Some(save) = due.filter(|_| !spoilt.load(Ordering::SeqCst)) {
+                    std::thread::spawn(save);
+                }
+            }
+            Err(error) => {
+                spoilt.store(true, Ordering::SeqCst);
+                remembered.settle(Err(error.into()));
+            }
+        });
+        self.args
+            .log
+            .append(Append { drafts, expected: Expected::Any, durability: Durability::Default }, done);
+    }
+
+    /// A snapshot to save, where enough has happened since the last one.
+    fn due(&mut self, every: u64) -> Option<impl FnOnce() + Send + 'static> {
+        let kept = self.args.snapshots.clone().filter(|_| self.version - self.snapshot_at >= every)?;
+        self.snapshot_at = self.version;
+        let (state, version) = (self.state.clone(), self.version);
+        Some(move || {
+            if let Ok(bytes) = postcard::to_stdvec(&state) {
+                kept.save(D::LAYER, D::SNAPSHOT, version, bytes);
+            }
+        })
+    }
+}
+
+/// The number of a command's event; a command has far fewer than fit.
+fn event_number(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+/// Fills every field `seq` that is 0 with the position, however deep.
+fn placed(mut value: Value, seq: u64) -> Value {
+    fn walk(value: &mut Value, seq: u64) {
+        match value {
+            Value::Object(fields) => fields.iter_mut().for_each(|(name, field)| {
+                if name == "seq" && field.as_u64() == Some(0) {
+                    *field = seq.into();
+                } else {
+                    walk(field, seq);
+                }
+            }),
+            Value::Array(items) => items.iter_mut().for_each(|item| walk(item, seq)),
+            _ => {}
+        }
+    }
+    walk(&mut value, seq);
+    value
+}
+
+/// The answers to recent commands, so that a retry that overtakes the disk waits for the first try's answer.
+#[derive(Default)]
+struct Recent {
+    by_command: HashMap<CommandId, Remembered>,
+    order: VecDeque<CommandId>,
+}
+
+impl Recent {
+    fn get(&self, command: CommandId) -> Option<Remembered> {
+        self.by_command.get(&command).filter(|remembered| !remembered.failed()).cloned()
+    }
+
+    fn begin(&mut self, command: CommandId) -> Remembered {
+        if self.order.len() >= REMEMBERED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_command.remove(&oldest);
+        }
+        let remembered = Remembered::default();
+        if self.by_command.insert(command, remembered.clone()).is_none() {
+            self.order.push_back(command);
+        }
+        remembered
+    }
+}
+
+/// An answer that is known, or on its way to those who wait for it.
+#[derive(Clone, Default)]
+struct Remembered(Arc<Mutex<Pending>>);
+
+#[derive(Default)]
+struct Pending {
+    outcome: Option<Result<Answer, Refusal>>,
+    waiting: Vec<Reply>,
+}
+
+impl Remembered {
+    fn done(answer: Answer) -> Self {
+        Self(Arc::new(Mutex::new(Pending { outcome: Some(Ok(answer)), waiting: Vec::new() })))
+    }
+
+    fn failed(&self) -> bool {
+        matches!(self.0.lock().unwrap_or_else(PoisonError::into_inner).outcome, Some(Err(_)))
+    }
+
+    fn subscribe(&self, reply: Reply) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &pending.outcome {
+            Some(outcome) => drop(reply.send(outcome.clone())),
+            None => pending.waiting.push(reply),
+        }
+    }
+
+    fn settle(&self, outcome: Result<Answer, Refusal>) {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for reply in pending.waiting.drain(..) {
+            let _ = reply.send(outcome.clone());
+        }
+        pending.outcome = Some(outcome);
+    }
+}
+
+/// What callers of a layer hold.
+pub struct LayerHandle<D: Decider>(pub Slot<LayerMessage<D>>);
+
+impl<D: Decider> Clone for LayerHandle<D> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<D: Decider> Default for LayerHandle<D> {
+    fn default() -> Self {
+        Self(Slot::new(D::LAYER))
+    }
+}
+
+impl<D: Decider> LayerHandle<D> {
+    /// Has a command decided, and answers once its events are on disk.
+    ///
+    /// # Errors
+    /// When the layer refuses, the log cannot take the events, or whether it did is not known.
+    pub async fn decide(
+        &self,
+        cx: Context,
+        command: D::Command,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Result<Answer, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.0.cast(LayerMessage::Decide(Box::new(cx), command, reply, permit))?;
+        answer.await.unwrap_or_else(|_| {
+            Err(Refusal::new(Code::Unknown, format!("{} ended before it answered", D::LAYER))
+                .hint("retry with the same idempotency key: it will not be done twice"))
+        })
+    }
+
+    /// The serialized state, for digests and tests.
+    ///
+    /// # Errors
+    /// While the layer is restarting.
+    pub async fn inspect(&self) -> Result<Vec<u8>, Refusal> {
+        let (reply, state) = oneshot::channel();
+        self.0.cast(LayerMessage::Inspect(reply))?;
+        state.await.map_err(|_| self.0.down())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::{Location, Options};
+    use athena_schemas::catalog;
+    use athena_schemas::id::Id;
+    use athena_schemas::layers::semantic::{self, Stored};
+    use athena_schemas::ports::Opened;
+    use serde_json::json;
+
+    /// Leaves payloads as they are.
+    struct Clear;
+
+    impl Sealer for Clear {
+        fn seal(&self, draft: Draft) -> Result<Draft, Refusal> {
+            Ok(draft)
+        }
+
+        fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
+            Ok(Opened::Plain(draft.payload.clone()))
+        }
+    }
+
+    /// Counts what it is told; panics when told to.
+    #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Count(Vec<String>);
+
+    impl Decider for Count {
+        const LAYER: &'static str = "semantic";
+        const SNAPSHOT: u32 = 1;
+        type Command = &'static str;
+        type Event = semantic::Event;
+
+        fn decide(
+            &self,
+            cx: &Context,
+            command: &'static str,
+        ) -> Result<Decision<semantic::Event, Value>, Refusal> {
+            match command {
+                "panic" => panic!("told to"),
+                "no" => Err(Refusal::conflict("told to refuse")),
+                word => {
+                    let stored = stored(cx.mint("fa"), word);
+                    Ok(Decision::one(stored, json!({"n": self.0.len() + 1, "seq": 0})))
+                }
+            }
+        }
+
+        fn evolve(&mut self, _: &Meta, event: &semantic::Event) {
+            if let semantic::Event::Stored(stored) = event {
+                self.0.push(stored.content.clone());
+            }
+        }
+    }
+
+    /// A stored fact by way of its golden file, so that this test does not care for its other fields.
+    fn stored(id: Id, content: &str) -> Stored {
+        let golden = include_str!("../../schemas/golden/semantic.stored.v1.json");
+        let mut event: Stored =
+            serde_json::from_value(serde_json::from_str::<Value>(golden).unwrap()["event"].clone()).unwrap();
+        (event.id, event.content) = (id, content.to_owned());
+        event
+    }
+
+    fn args(log: &LogHandle) -> LayerArgs<Count> {
+        LayerArgs { log: log.clone(), sealer: Arc::new(Clear), slot: Slot::new("semantic"), snapshots: None }
+    }
+
+    fn keyed(key: &str) -> Context {
+        let mut cx = Context::example();
+        (cx.command, cx.keyed) = (CommandId::from_key("test", key), true);
+        cx
+    }
+
+    async fn start(log: &LogHandle) -> (LayerHandle<Count>, ActorRef<LayerMessage<Count>>) {
+        let args = args(log);
+        let handle = LayerHandle(args.slot.clone());
+        let (actor, _) = Actor::spawn(None, Layer::<Count>::default(), args).await.unwrap();
+        (handle, actor)
+    }
+
+    fn memory() -> LogHandle {
+        LogHandle::open(Location::Memory, Options::default()).unwrap().0
+    }
+
+    #[tokio::test]
+    async fn an_answer_carries_the_position_of_what_was_recorded() {
+        let (layer, _) = start(&memory()).await;
+        let first = layer.decide(keyed("a"), "tea", None).await.unwrap();
+        assert_eq!(first, Answer { value: json!({"n": 1, "seq": 1}), seq: Some(1) });
+        let second = layer.decide(keyed("b"), "milk", None).await.unwrap();
+        assert_eq!(second.value, json!({"n": 2, "seq": 2}));
+    }
+
+    #[tokio::test]
+    async fn a_panic_refuses_one_command_and_its_neighbours_live() {
+        let (layer, _) = start(&memory()).await;
+        let (first, poison, last) = tokio::join!(
+            layer.decide(keyed("a"), "tea", None),
+            layer.decide(keyed("b"), "panic", None),
+            layer.decide(keyed("c"), "milk", None),
+        );
+        assert_eq!(poison.unwrap_err().code, Code::Internal);
+        assert_eq!((first.unwrap().seq, last.unwrap().seq), (Some(1), Some(2)));
+    }
+
+    #[tokio::test]
+    async fn a_retry_is_answered_as_the_first_try_also_after_a_restart() {
+        let log = memory();
+        let (layer, actor) = start(&log).await;
+        let first = layer.decide(keyed("a"), "tea", None).await.unwrap();
+        layer.decide(keyed("b"), "milk", None).await.unwrap();
+        assert_eq!(layer.decide(keyed("a"), "tea", None).await.unwrap(), first);
+        actor.stop_and_wait(None, None).await.unwrap();
+        let (again, _) = start(&log).await;
+        assert_eq!(again.decide(keyed("a"), "tea", None).await.unwrap(), first);
+        assert_eq!(log.reader().head(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_replay_gives_the_same_state() {
+        let log = memory();
+        let (layer, actor) = start(&log).await;
+        for (key, word) in [("a", "tea"), ("b", "no"), ("c", "milk"), ("d", "panic")] {
+            let _ = layer.decide(keyed(key), word, None).await;
+        }
+        let before = layer.inspect().await.unwrap();
+        actor.stop_and_wait(None, None).await.unwrap();
+        let (again, _) = start(&log).await;
+        assert_eq!(again.inspect().await.unwrap(), before);
+    }
+
+    #[test]
+    fn every_zero_seq_is_placed() {
+        let answer = placed(json!([{"id": "a", "seq": 0}, {"deep": {"seq": 0}, "seq": 4}]), 9);
+        assert_eq!(answer, json!([{"id": "a", "seq": 9}, {"deep": {"seq": 9}, "seq": 4}]));
+    }
+
+    #[test]
+    fn the_catalogue_knows_the_layer() {
+        assert!(catalog::is_layer(Count::LAYER));
+    }
+}

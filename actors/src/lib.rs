@@ -5,6 +5,7 @@
 //! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`supervisor`] (rest-for-one).
 
 pub mod decider;
+pub mod dispatch;
 mod files;
 pub mod guard;
 pub mod handle;

@@ -1,1 +1,372 @@
-//! The one generic actor that drives a projection.
+//! The one generic actor that drives a projection: it pulls from the log by position. Catch-up, live and rebuild are one path.
+//!
+//! The log publishes only its head. A projector that is behind reads pages until it is not; the pages are opened and decoded
+//! once and shared among the projectors that ask for them ([`Feed`]).
+
+use athena_schemas::envelope::{Draft, Record, Seq};
+use athena_schemas::event::{Event, is_readable};
+use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer};
+use athena_schemas::refusal::{Code, Refusal};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{oneshot, watch};
+
+/// How many records a page holds at most.
+const PAGE: usize = 1_024;
+
+/// How many decoded pages are kept for the projectors that are a little behind.
+const PAGES: usize = 8;
+
+/// The log, opened and decoded.
+pub struct Feed {
+    reader: Arc<dyn LogReader>,
+    sealer: Arc<dyn Sealer>,
+    pages: Mutex<VecDeque<(Seq, Arc<[Recorded]>)>>,
+}
+
+impl Feed {
+    /// A feed over a log.
+    pub fn new(reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> Self {
+        Self { reader, sealer, pages: Mutex::default() }
+    }
+
+    /// The log's head.
+    pub fn head(&self) -> Seq {
+        self.reader.head()
+    }
+
+    /// The next page after a position; empty at the head.
+    ///
+    /// # Errors
+    /// When the disk fails, or an event is of a kind or version this build does not know.
+    pub fn page(&self, after: Seq) -> Result<Arc<[Recorded]>, Refusal> {
+        let head = self.reader.head();
+        {
+            let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            // A short page may have grown since: only one that reaches the head of now, or is full, still serves.
+            let fresh = |page: &Arc<[Recorded]>| {
+                page.len() == PAGE || page.last().is_some_and(|last| last.record.seq >= head)
+            };
+            if let Some((_, page)) = pages.iter().find(|(at, page)| *at == after && fresh(page)) {
+                return Ok(page.clone());
+            }
+        }
+        let page: Arc<[Recorded]> = self
+            .reader
+            .read(after, PAGE)?
+            .into_iter()
+            .map(|record| self.decode(record))
+            .collect::<Result<Vec<_>, _>>()?
+            .into();
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.retain(|(at, _)| *at != after);
+        if pages.len() >= PAGES {
+            pages.pop_front();
+        }
+        pages.push_back((after, page.clone()));
+        Ok(page)
+    }
+
+    /// A payload that cannot be opened or read is passed over, counted and reported: one bad event must not stop the rest.
+    /// A *kind* that is unknown is another matter: the log was written by a newer build, and to go on would be to lie.
+    fn decode(&self, record: Record) -> Result<Recorded, Refusal> {
+        let Draft { kind, schema, .. } = record.draft;
+        if !is_readable(kind, schema) {
+            let what = format!(
+                "position {}: kind {:#06x} version {schema} was written by a newer build",
+                record.seq, kind.0
+            );
+            return Err(
+                Refusal::new(Code::Integrity, what).hint("use the newer athena that wrote this store")
+            );
+        }
+        let event = record.event::<Event>(&*self.sealer).unwrap_or_else(|refusal| {
+            metrics::counter!("athena_projection_parked_events_total").increment(1);
+            tracing::error!(seq = record.seq, %refusal, "an event could not be read and was passed over");
+            None
+        });
+        Ok(Recorded { record: Arc::new(record), event })
+    }
+
+    /// Applies all that a projection has not seen, page by page, up to `until`.
+    ///
+    /// # Errors
+    /// When the log cannot be read or the projection's store fails.
+    pub fn drive(
+        &self,
+        projection: &mut dyn Projection,
+        until: Seq,
+        mut progress: impl FnMut(Seq),
+    ) -> Result<(), Refusal> {
+        while projection.position() < until {
+            let page = self.page(projection.position())?;
+            if page.is_empty() {
+                break;
+            }
+            let wanted = page.partition_point(|recorded| recorded.record.seq <= until);
+            projection.apply(page.get(..wanted).unwrap_or(&page)).map_err(failed)?;
+            progress(projection.position());
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: ProjectionError) -> Refusal {
+    Refusal::new(Code::Unavailable, error.to_string()).hint("athena replay --verify; athena doctor")
+}
+
+/// After this many events a projection is made durable; what a crash loses of it is read from the log again.
+const FLUSH_EVERY: Seq = 20_000;
+
+/// What a projector is sent.
+pub enum ProjectorMessage {
+    /// The head has moved.
+    Pull,
+    /// Make everything durable and say the digest and position.
+    Digest(oneshot::Sender<Result<([u8; 32], Seq), Refusal>>),
+    /// Forget everything and read the log again.
+    Rebuild(oneshot::Sender<Result<Seq, Refusal>>),
+}
+
+/// A projection that its projector and its restarts share.
+pub type Shared = Arc<Mutex<Box<dyn Projection>>>;
+
+/// What a projector needs of the house.
+#[derive(Clone)]
+pub struct ProjectorArgs {
+    /// The log, decoded.
+    pub feed: Arc<Feed>,
+    /// The log's head.
+    pub reader: Arc<dyn LogReader>,
+    /// What it drives.
+    pub projection: Shared,
+    /// Where it says how far it has come.
+    pub seen: watch::Sender<Seq>,
+    /// Where its callers find it.
+    pub slot: crate::handle::Slot<ProjectorMessage>,
+}
+
+/// The generic actor.
+pub struct Projector;
+
+impl Actor for Projector {
+    type Msg = ProjectorMessage;
+    type State = ProjectorArgs;
+    type Arguments = ProjectorArgs;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        args: ProjectorArgs,
+    ) -> Result<ProjectorArgs, ActorProcessingErr> {
+        // The stored position may be that of other code: then what it holds is rebuilt, in `catch_up`.
+        catch_up(&args).await?;
+        args.slot.fill(myself.clone());
+        let (reader, seen) = (args.reader.clone(), args.seen.subscribe());
+        tokio::spawn(async move {
+            loop {
+                let at = *seen.borrow();
+                if reader.beyond(at).await.is_none() || myself.cast(ProjectorMessage::Pull).is_err() {
+                    break;
+                }
+                // One message is enough however many events are waiting: the next is sent when this one is done.
+                let mut moved = seen.clone();
+                if moved.wait_for(|now| *now > at).await.is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(args)
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<Self::Msg>,
+        message: ProjectorMessage,
+        args: &mut ProjectorArgs,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            ProjectorMessage::Pull => catch_up(args).await?,
+            ProjectorMessage::Digest(reply) => {
+                catch_up(args).await?;
+                let projection = args.projection.clone();
+                let digest = tokio::task::spawn_blocking(move || {
+                    let mut projection = projection.lock().unwrap_or_else(PoisonError::into_inner);
+                    projection.flush().map_err(failed)?;
+                    projection.digest().map(|digest| (digest, projection.position())).map_err(failed)
+                });
+                let _ = reply.send(digest.await?);
+            }
+            ProjectorMessage::Rebuild(reply) => {
+                let projection = args.projection.clone();
+                let reset = tokio::task::spawn_blocking(move || {
+                    projection.lock().unwrap_or_else(PoisonError::into_inner).reset().map_err(failed)
+                });
+                let outcome = match reset.await? {
+                    Ok(()) => {
+                        args.seen.send_replace(0);
+                        catch_up(args).await.map(|()| *args.seen.borrow())
+                    }
+                    Err(refusal) => Err(refusal),
+                };
+                let _ = reply.send(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _: ActorRef<Self::Msg>,
+        args: &mut ProjectorArgs,
+    ) -> Result<(), ActorProcessingErr> {
+        let projection = args.projection.clone();
+        tokio::task::spawn_blocking(move || {
+            projection.lock().unwrap_or_else(PoisonError::into_inner).flush()
+        })
+        .await??;
+        Ok(())
+    }
+}
+
+/// Pulls until the head, off the async threads.
+async fn catch_up(args: &ProjectorArgs) -> Result<(), Refusal> {
+    let args = args.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let mut projection = args.projection.lock().unwrap_or_else(PoisonError::into_inner);
+        let head = args.feed.head();
+        let name = projection.name();
+        args.seen.send_replace(projection.position());
+        let before = projection.position();
+        let outcome = args.feed.drive(&mut **projection, head, |at| {
+            args.seen.send_replace(at);
+            metrics::gauge!("athena_projection_lag_events", "projection" => name)
+                .set(head.saturating_sub(at) as f64);
+        });
+        args.seen.send_replace(projection.position());
+        if projection.position().saturating_sub(before) >= FLUSH_EVERY {
+            projection.flush().map_err(failed)?;
+        }
+        outcome
+    });
+    work.await.map_err(|error| Refusal::internal(format!("a projection panicked: {error}")))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Slot;
+    use crate::log::{Append, Location, LogHandle, Options};
+    use athena_schemas::context::Context;
+    use athena_schemas::envelope::{Kind, Meta};
+    use athena_schemas::id::CommandId;
+    use athena_schemas::ports::Opened;
+
+    struct Clear;
+
+    impl Sealer for Clear {
+        fn seal(&self, draft: Draft) -> Result<Draft, Refusal> {
+            Ok(draft)
+        }
+
+        fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
+            Ok(Opened::Plain(draft.payload.clone()))
+        }
+    }
+
+    /// Keeps the positions it was shown.
+    #[derive(Default)]
+    struct Positions(Vec<Seq>);
+
+    impl Projection for Positions {
+        fn name(&self) -> &'static str {
+            "positions"
+        }
+
+        fn version(&self) -> u32 {
+            1
+        }
+
+        fn position(&self) -> Seq {
+            self.0.last().copied().unwrap_or(0)
+        }
+
+        fn apply(&mut self, batch: &[Recorded]) -> Result<(), ProjectionError> {
+            self.0.extend(batch.iter().map(|recorded| recorded.record.seq));
+            Ok(())
+        }
+
+        fn flush(&mut self) -> Result<(), ProjectionError> {
+            Ok(())
+        }
+
+        fn reset(&mut self) -> Result<(), ProjectionError> {
+            self.0.clear();
+            Ok(())
+        }
+
+        fn digest(&self) -> Result<[u8; 32], ProjectionError> {
+            Ok(*blake3::hash(format!("{:?}", self.0).as_bytes()).as_bytes())
+        }
+    }
+
+    async fn record(log: &LogHandle, from: u32, count: u32, kind: Kind) {
+        let cx = Context::example();
+        let draft = |n: u32| Draft {
+            stream: "test".into(),
+            id: CommandId([9; 16]).event(n),
+            kind,
+            schema: 1,
+            meta: Meta::of(&cx),
+            payload: Vec::new(),
+        };
+        log.commit(Append::new((from..from + count).map(draft).collect())).await.unwrap();
+    }
+
+    async fn start(log: &LogHandle) -> ProjectorArgs {
+        let args = ProjectorArgs {
+            feed: Arc::new(Feed::new(log.reader(), Arc::new(Clear))),
+            reader: log.reader(),
+            projection: Arc::new(Mutex::new(Box::new(Positions::default()))),
+            seen: watch::channel(0).0,
+            slot: Slot::new("positions"),
+        };
+        Actor::spawn(None, Projector, args.clone()).await.unwrap();
+        args
+    }
+
+    /// An unknown kind that may be ignored: the projection sees the position and no event.
+    const IGNORABLE: Kind = Kind(0xff01);
+
+    #[tokio::test]
+    async fn catch_up_live_and_rebuild_see_every_position_once() {
+        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
+        record(&log, 0, 300, IGNORABLE).await;
+        record(&log, 300, 300, IGNORABLE).await;
+        let args = start(&log).await;
+        assert_eq!(*args.seen.borrow(), 600);
+        for n in 0..50 {
+            record(&log, 600 + n, 1, IGNORABLE).await;
+        }
+        args.seen.subscribe().wait_for(|at| *at == 650).await.unwrap();
+        let (reply, digest) = oneshot::channel();
+        args.slot.cast(ProjectorMessage::Digest(reply)).unwrap();
+        let live = digest.await.unwrap().unwrap();
+        let (reply, rebuilt) = oneshot::channel();
+        args.slot.cast(ProjectorMessage::Rebuild(reply)).unwrap();
+        assert_eq!(rebuilt.await.unwrap().unwrap(), 650);
+        let (reply, digest) = oneshot::channel();
+        args.slot.cast(ProjectorMessage::Digest(reply)).unwrap();
+        assert_eq!(digest.await.unwrap().unwrap(), live);
+        assert_eq!(live.1, 650);
+    }
+
+    #[tokio::test]
+    async fn a_log_of_a_newer_build_is_refused() {
+        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
+        record(&log, 0, 1, Kind(0x7f01)).await;
+        let feed = Feed::new(log.reader(), Arc::new(Clear));
+        assert_eq!(feed.page(0).unwrap_err().code, Code::Integrity);
+    }
+}

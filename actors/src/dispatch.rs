@@ -1,0 +1,69 @@
+//! All layers of the write side: their handles, their places in the supervision tree, and which command goes to which.
+
+use crate::decider::Decider;
+use crate::layer::{Layer, LayerArgs, LayerHandle, Snapshots};
+use crate::log::LogHandle;
+use crate::supervisor::Child;
+use athena_schemas::catalog::Command;
+use athena_schemas::context::Context;
+use athena_schemas::ports::{Answer, Sealer};
+use athena_schemas::refusal::Refusal;
+use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
+
+macro_rules! layers {
+    ($($layer:ident $Layer:ident),* $(,)?) => {
+        /// The handles of all layers.
+        #[derive(Clone, Default)]
+        #[allow(missing_docs, reason = "one field a layer")]
+        pub struct Layers { $(pub $layer: LayerHandle<crate::layers::$layer::State>),* }
+
+        impl Layers {
+            /// The layers' places in the supervision tree, in start order.
+            pub fn children(&self, log: &LogHandle, sealer: &Arc<dyn Sealer>, snapshots: Option<&Arc<dyn Snapshots>>) -> Vec<Child> {
+                vec![$(child(&self.$layer, log, sealer, snapshots)),*]
+            }
+
+            /// Has a command decided by its layer.
+            ///
+            /// # Errors
+            /// When the layer refuses, the log cannot take the events, or whether it did is not known.
+            pub async fn decide(&self, cx: Context, command: Command, permit: Option<OwnedSemaphorePermit>) -> Result<Answer, Refusal> {
+                match command {
+                    $(Command::$Layer(command) => self.$layer.decide(cx, command, permit).await,)*
+                    other => Err(Refusal::denied(format!("{other:?} is recorded by its own part"))),
+                }
+            }
+
+            /// Every layer's serialized state, for digests and tests.
+            ///
+            /// # Errors
+            /// While a layer is restarting.
+            pub async fn inspect(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Refusal> {
+                Ok(vec![$((stringify!($layer), self.$layer.inspect().await?)),*])
+            }
+        }
+    };
+}
+
+layers! {
+    episodic Episodic,
+    semantic Semantic,
+    prospective Prospective,
+    graph Graph,
+}
+
+fn child<D: Decider>(
+    handle: &LayerHandle<D>,
+    log: &LogHandle,
+    sealer: &Arc<dyn Sealer>,
+    snapshots: Option<&Arc<dyn Snapshots>>,
+) -> Child {
+    let args = LayerArgs {
+        log: log.clone(),
+        sealer: sealer.clone(),
+        slot: handle.0.clone(),
+        snapshots: snapshots.cloned(),
+    };
+    Child::actor(D::LAYER, Layer::<D>::default, move || args.clone())
+}

@@ -1,0 +1,267 @@
+//! The one way in: parse, authorise and charge, tokenize, dispatch, filter.
+//!
+//! The MCP front, agent code, the command line and embedders all end here. Plain functions on the caller's task: the router
+//! has no mailbox. One semaphore bounds how many commands are under way, and with it the sum of all mailboxes.
+
+use crate::clock::Clock;
+use athena_actors::dispatch::Layers;
+use athena_schemas::catalog::{self, Call, Service};
+use athena_schemas::context::{Caller, Context, Party, Scope};
+use athena_schemas::envelope::Seq;
+use athena_schemas::id::CommandId;
+use athena_schemas::operation::{Audience, Entry};
+use athena_schemas::ports::{Answer, BoxFuture, LogReader, Request, Views};
+use athena_schemas::refusal::{Code, Refusal};
+use serde_json::Value;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Commands under way at once, over all callers.
+const ADMITTED: usize = 1_024;
+
+/// How long a command waits for admission before it is refused.
+const ADMISSION_WAIT: Duration = Duration::from_secs(10);
+
+/// How long a query waits for the projections to have seen what was in the log when it arrived.
+const FRESHNESS_WAIT: Duration = Duration::from_secs(5);
+
+/// The layers whose events come only from their own commands.
+const MEMORY: &[&str] =
+    &["episodic", "semantic", "procedural", "prospective", "graph", "consolidation", "rag"];
+
+/// Replaces sensitive values by tokens in whatever enters and leaves.
+pub trait Privacy: Send + Sync {
+    /// Every text in `value`, with its sensitive values replaced.
+    fn tokenize<'a>(&'a self, scope: &'a Scope, value: Value) -> BoxFuture<'a, Result<Value, Refusal>>;
+}
+
+/// What is not memory: other servers' tools, the virtual file system, discovery.
+pub trait Tools: Send + Sync {
+    /// Whether this is one of theirs.
+    fn knows(&self, op: &str) -> bool;
+
+    /// Makes a call.
+    fn call<'a>(&'a self, cx: &'a Context, op: &'a str, params: Value) -> BoxFuture<'a, Result<Value, Refusal>>;
+}
+
+/// Operations composed out of several parts: runs, exports, the execution of procedures.
+pub trait Services: Send + Sync {
+    /// Makes a call.
+    fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>>;
+}
+
+/// May refuse a call for what it does, whoever asks: policy at the moment of the effect.
+pub trait Gate: Send + Sync {
+    /// Decides on one call.
+    fn permit<'a>(&'a self, cx: &'a Context, op: &'a str, params: &'a Value) -> BoxFuture<'a, Result<(), Refusal>>;
+}
+
+/// How far the projections have come.
+#[derive(Clone, Default)]
+pub struct Freshness(Vec<watch::Receiver<Seq>>);
+
+impl Freshness {
+    /// Watches these positions.
+    pub fn new(seen: Vec<watch::Receiver<Seq>>) -> Self {
+        Self(seen)
+    }
+
+    /// Waits until every projection has seen `seq`; `false` where that takes too long.
+    pub async fn reached(&self, seq: Seq) -> bool {
+        let all = async {
+            for seen in &self.0 {
+                if *seen.borrow() < seq {
+                    let _ = seen.clone().wait_for(|at| *at >= seq).await;
+                }
+            }
+        };
+        tokio::time::timeout(FRESHNESS_WAIT, all).await.is_ok()
+    }
+}
+
+/// The parts behind the router.
+pub struct Parts {
+    /// The write side.
+    pub layers: Layers,
+    /// The read side.
+    pub views: Arc<dyn Views>,
+    /// How far the read side has come.
+    pub freshness: Freshness,
+    /// The log's head.
+    pub reader: Arc<dyn LogReader>,
+    /// The tokenizer.
+    pub privacy: Arc<dyn Privacy>,
+    /// Policy.
+    pub gate: Arc<dyn Gate>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The router.
+pub struct Router {
+    parts: Parts,
+    admission: Arc<Semaphore>,
+    /// The position of the last command answered: what somebody was told is stored, the next query must find.
+    settled: AtomicU64,
+    // These two call the router themselves, so they are set once it exists.
+    tools: OnceLock<Arc<dyn Tools>>,
+    services: OnceLock<Arc<dyn Services>>,
+}
+
+impl Router {
+    /// A router over its parts.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let admission = Arc::new(Semaphore::new(ADMITTED));
+        let settled = AtomicU64::new(parts.reader.head());
+        Arc::new(Self { parts, admission, settled, tools: OnceLock::new(), services: OnceLock::new() })
+    }
+
+    /// Completes it with the parts that call it. The first call counts.
+    pub fn complete(&self, tools: Arc<dyn Tools>, services: Arc<dyn Services>) {
+        let _ = self.tools.set(tools);
+        let _ = self.services.set(services);
+    }
+
+    async fn route(&self, caller: &Caller, request: Request) -> Result<Answer, Refusal> {
+        let mut cx = self.context(caller, &request)?;
+        if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
+            let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
+            authorise(caller, entry)?;
+            // Parsed twice: first as it came, so that an error names the caller's own field; what is kept is tokenized.
+            catalog::parse(&request.op, request.params.clone())?;
+            let params = self.parts.privacy.tokenize(&cx.scope, request.params).await?;
+            self.parts.gate.permit(&cx, &request.op, &params).await?;
+            return match catalog::parse(&request.op, params)? {
+                Call::Command(command) => self.command(cx, entry, command).await,
+                Call::Query(query) => self.query(cx, entry, query).await,
+                Call::Service(service) => {
+                    cx.at_seq = request.at_seq;
+                    self.services()?.call(cx, service).await
+                }
+            };
+        }
+        let tools = self.tools.get().ok_or_else(starting)?;
+        if !tools.knows(&request.op) {
+            return Err(catalog::unknown(&request.op));
+        }
+        let params = self.parts.privacy.tokenize(&cx.scope, request.params).await?;
+        self.parts.gate.permit(&cx, &request.op, &params).await?;
+        let value = tools.call(&cx, &request.op, params).await?;
+        // What another server says has not been seen by anyone yet.
+        let value = self.parts.privacy.tokenize(&cx.scope, value).await?;
+        Ok(Answer { value, seq: None })
+    }
+
+    fn context(&self, caller: &Caller, request: &Request) -> Result<Context, Refusal> {
+        let scope = match &request.scope {
+            None => caller.scope.clone(),
+            Some(wanted) => caller
+                .scope
+                .narrow(wanted)
+                .or_else(|| caller.holds.narrow(wanted))
+                .ok_or_else(|| Refusal::denied("this scope lies outside what the caller holds").at("scope"))?,
+        };
+        let command = match &request.idempotency_key {
+            Some(key) => CommandId::from_key(&caller.principal(), key),
+            None => CommandId(self.parts.clock.random()),
+        };
+        let mut cx = Context::new(self.parts.clock.now_ms(), caller.clone(), scope, command);
+        cx.keyed = request.idempotency_key.is_some();
+        cx.at_seq = request.at_seq;
+        Ok(cx)
+    }
+
+    async fn command(&self, mut cx: Context, entry: &Entry, command: catalog::Command) -> Result<Answer, Refusal> {
+        let permit = self.admit().await?;
+        let command = if entry.traits.evidence {
+            self.parts.freshness.reached(self.settled.load(Ordering::SeqCst)).await;
+            let views = self.parts.views.clone();
+            let (evidence, command, back) = blocking(move || {
+                let evidence = views.gather(&cx, &command);
+                (evidence, command, cx)
+            })
+            .await?;
+            cx = back;
+            cx.evidence = evidence?;
+            command
+        } else {
+            command
+        };
+        let answer = self.parts.layers.decide(cx, command, Some(permit)).await?;
+        if let Some(seq) = answer.seq {
+            self.settled.fetch_max(seq, Ordering::SeqCst);
+        }
+        Ok(answer)
+    }
+
+    async fn query(&self, cx: Context, entry: &Entry, query: catalog::Query) -> Result<Answer, Refusal> {
+        // Memory is asked about what was answered; the house's own layers about all that was recorded. (A run records its
+        // reads too; were every read to wait for those records, code would wait for its own shadow.)
+        let settled = self.settled.load(Ordering::SeqCst);
+        let wanted = match (cx.at_seq, MEMORY.contains(&entry.layer)) {
+            (Some(at), _) => at.min(self.parts.reader.head()),
+            (None, true) => settled,
+            (None, false) => self.parts.reader.head(),
+        };
+        if !self.parts.freshness.reached(wanted).await {
+            tracing::warn!(wanted, "the read side is behind; answering from what it has");
+        }
+        let views = self.parts.views.clone();
+        let value = blocking(move || views.answer(&cx, query)).await??;
+        Ok(Answer { value, seq: None })
+    }
+
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        match tokio::time::timeout(ADMISSION_WAIT, self.admission.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Refusal::new(Code::LimitExceeded, format!("{ADMITTED} commands are under way already"))
+                .hint("retry in a moment with the same idempotency key")),
+        }
+    }
+
+    fn services(&self) -> Result<&Arc<dyn Services>, Refusal> {
+        self.services.get().ok_or_else(starting)
+    }
+}
+
+impl athena_schemas::ports::Router for Router {
+    fn call<'a>(&'a self, caller: &'a Caller, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
+        Box::pin(async move {
+            let (begun, op) = (Instant::now(), request.op.clone());
+            let outcome = self.route(caller, request).await;
+            let ended = if outcome.is_ok() { "ok" } else { "refused" };
+            metrics::histogram!("athena_operation_duration_seconds", "op" => op, "outcome" => ended)
+                .record(begun.elapsed().as_secs_f64());
+            outcome
+        })
+    }
+}
+
+/// Who may call what. Approving and revealing are not on the agent's bus at all.
+fn authorise(caller: &Caller, entry: &Entry) -> Result<(), Refusal> {
+    let allowed = match entry.traits.audience {
+        // A run starts runs only through the procedures it calls, on its own budget.
+        Audience::Agent => !(caller.party == Party::Code && entry.layer == "run"),
+        Audience::Human => matches!(caller.party, Party::Human | Party::Host | Party::System),
+        Audience::System => caller.party == Party::System,
+    };
+    if allowed {
+        return Ok(());
+    }
+    metrics::counter!("athena_denied_calls_total", "op" => entry.id()).increment(1);
+    // To an agent such an operation does not exist; its name is no secret, but neither is it an invitation.
+    Err(Refusal::denied(format!("{} is not for {:?} callers", entry.id(), caller.party).to_lowercase())
+        .hint("a person can do this at the command line"))
+}
+
+fn starting() -> Refusal {
+    Refusal::new(Code::Unavailable, "athena is still starting").hint("retry in a moment")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| Refusal::internal("a query failed inside Athena; nothing was changed").hint("athena doctor"))
+}
