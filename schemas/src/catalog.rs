@@ -117,7 +117,8 @@ mod tests {
         let mut seen = HashSet::new();
         for entry in entries() {
             assert!(seen.insert(entry.id()), "{} is declared twice", entry.id());
-            assert!(entry.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{}", entry.id());
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(entry.name.bytes().all(plain), "{}", entry.id());
             let schema = (entry.params)().to_value();
             assert!(
                 schema["description"].as_str().is_some_and(|doc| doc.len() > 10),

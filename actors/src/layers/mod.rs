@@ -5,6 +5,7 @@ pub mod check;
 pub mod episodic;
 pub mod graph;
 pub mod prospective;
+pub mod rag;
 pub mod semantic;
 pub mod shelf;
 

@@ -37,8 +37,11 @@ pub struct Document {
     pub valid_from: Option<i64>,
     /// True until this time, milliseconds since 1970.
     pub valid_to: Option<i64>,
-    /// Another item took its place: found only by those who ask for it.
-    pub superseded: bool,
+    /// Where another item took its place: that one, and until when this one was said to be true before. Such a document is found
+    /// only by those who ask for it.
+    pub superseded: Option<(Id, Option<i64>)>,
+    /// The items whose place it took.
+    pub supersedes: Vec<Id>,
     /// Forgotten, but not erased: not found at all.
     pub hidden: bool,
 }
@@ -71,8 +74,10 @@ pub enum Patch {
     },
     /// Hidden, or brought back.
     Hidden(bool),
-    /// Another item took its place at this time, or no longer does (`None`).
-    Superseded(Option<i64>),
+    /// This item took its place at this time.
+    Superseded(Id, i64),
+    /// This item, which had taken its place, was erased: it stands again.
+    Reopened(Id),
     /// Confidence in thousandths.
     Confidence(u16),
     /// Moved into another scope.
@@ -95,9 +100,15 @@ impl Document {
                 }
             }
             Patch::Hidden(hidden) => self.hidden = *hidden,
-            Patch::Superseded(at) => {
-                self.superseded = at.is_some();
-                self.valid_to = *at;
+            Patch::Superseded(by, at) => {
+                let said_before = self.superseded.map_or(self.valid_to, |(_, before)| before);
+                self.superseded = Some((by.clone(), said_before));
+                self.valid_to = Some(*at);
+            }
+            Patch::Reopened(by) => {
+                if let Some((_, before)) = self.superseded.take_if(|(other, _)| other == by) {
+                    self.valid_to = before;
+                }
             }
             Patch::Confidence(confidence) => self.confidence = *confidence,
             Patch::Moved(to) => self.scope = to.clone(),
@@ -140,7 +151,8 @@ fn episodic_changes(event: &episodic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 confidence: 1000,
                 valid_from: None,
                 valid_to: None,
-                superseded: false,
+                superseded: None,
+                supersedes: Vec::new(),
                 hidden: false,
             })
         }
@@ -162,7 +174,7 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
     match event {
         semantic::Event::Stored(it) => {
             let closed = it.valid_from_ms.unwrap_or(now);
-            let mut changes = each(&it.supersedes, &Patch::Superseded(Some(closed)));
+            let mut changes = each(&it.supersedes, &Patch::Superseded(it.id.clone(), closed));
             changes.extend(put(Document {
                 id: it.id.clone(),
                 layer: Layer::Semantic,
@@ -177,7 +189,8 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 confidence: thousandths(it.log_odds),
                 valid_from: it.valid_from_ms,
                 valid_to: it.valid_to_ms,
-                superseded: false,
+                superseded: None,
+                supersedes: it.supersedes.clone(),
                 hidden: false,
             }));
             changes
@@ -187,7 +200,9 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
             vec![Change::Patch(it.id.clone(), Patch::Confidence(thousandths(it.log_odds)))]
         }
         semantic::Event::ConflictResolved(it) => match it.how {
-            semantic::How::Supersede => vec![Change::Patch(it.other.clone(), Patch::Superseded(Some(now)))],
+            semantic::How::Supersede => {
+                vec![Change::Patch(it.other.clone(), Patch::Superseded(it.keep.clone(), now))]
+            }
             semantic::How::Retract => vec![Change::Remove { id: it.other.clone(), erase: false }],
             semantic::How::BothTrue => Vec::new(),
         },

@@ -13,6 +13,9 @@ pub trait Embedder: Send + Sync {
     /// Components of a vector.
     fn dimensions(&self) -> usize;
 
+    /// Whether it reads whole sentences, and not words one by one: then its judgement weighs more.
+    fn reads_sentences(&self) -> bool;
+
     /// The vector of each text, in order.
     ///
     /// # Errors

@@ -37,16 +37,6 @@ impl Spread {
     }
 }
 
-/// The part of `score` between the lowest and the highest, 0 to 1.
-pub fn between(low: f64, high: f64, score: f64) -> f64 {
-    if high - low < 1e-12 { 0.0 } else { ((score - low) / (high - low)).clamp(0.0, 1.0) }
-}
-
-/// Lowest and highest of some scores.
-pub fn bounds(scores: impl Iterator<Item = f64>) -> (f64, f64) {
-    scores.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), s| (low.min(s), high.max(s)))
-}
-
 /// BM25 of Robertson and Zaragoza (2009) with parameters for short texts: `k1` .9 and `b` .3 find 1.6 points of recall at 10 more
 /// on conversations than the 1.2 and .75 made for newspaper articles, which tantivy has built in.
 pub mod bm25 {

@@ -10,6 +10,7 @@ pub mod document;
 pub mod embed;
 pub mod fusion;
 pub mod lexicon;
+pub mod plan;
 pub mod retrieve;
 pub mod table;
 #[cfg(test)]
@@ -247,7 +248,13 @@ impl Search {
             Change::Put(document) => self.put(*document, None),
             Change::Remove { id, erase } => {
                 self.urgent |= erase;
+                let replaced =
+                    if erase { self.document(&id)?.map(|document| document.supersedes) } else { None };
                 self.remove(&id, erase);
+                // A rebuild will not see the erased event, so what it did to others is undone now.
+                for other in replaced.into_iter().flatten() {
+                    self.change(Change::Patch(other, document::Patch::Reopened(id.clone())))?;
+                }
                 Ok(())
             }
             Change::Patch(id, patch) => {
@@ -268,6 +275,14 @@ impl Search {
                 let same_text = !matches!(patch, document::Patch::Text(_));
                 self.put(document.patched(&patch), vector.filter(|_| same_text))
             }
+        }
+    }
+
+    fn document(&self, id: &Id) -> Result<Option<Document>, ProjectionError> {
+        let state = self.finder.read();
+        match state.table.find(id) {
+            Some(row) => state.snapshot.document(row).map_err(store),
+            None => Ok(None),
         }
     }
 

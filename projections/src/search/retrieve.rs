@@ -5,7 +5,8 @@
 //! 3. *Pool*: the best of each channel and what stands beside them in their sessions.
 //! 4. *Fusion*: normalised scores, then the bounded terms: neighbours, session, actor, recency.
 
-use super::fusion::{Spread, between, bm25, bounds};
+use super::fusion::{Spread, bm25};
+use super::plan;
 use super::table::{Facts, NONE, Row, Table};
 use super::vectors::Quantized;
 use super::{Finder, State, text, unreadable};
@@ -47,17 +48,37 @@ pub struct Weights {
     pub session: f64,
     /// By the one whom the query names.
     pub actor: f64,
+    /// How much it says by itself.
+    pub substance: f64,
     /// New rather than old.
     pub recency: f64,
 }
 
 impl Weights {
-    /// Where there is no model.
-    pub const WORDS: Self =
-        Self { bm25: 1.0, vector: 0.0, neighbours: 0.5, session: 0.2, actor: 0.1, recency: 0.0 };
-    /// With a model.
-    pub const HYBRID: Self =
-        Self { bm25: 0.5, vector: 0.5, neighbours: 0.3, session: 0.2, actor: 0.1, recency: 0.0 };
+    /// Where there is no model: the surroundings say more.
+    pub const WORDS: Self = Self {
+        bm25: 1.0,
+        vector: 0.0,
+        neighbours: 0.5,
+        session: 0.5,
+        actor: 0.15,
+        substance: 0.1,
+        recency: 0.0,
+    };
+    /// With a static model.
+    pub const STATIC: Self = Self { bm25: 0.5, vector: 0.5, neighbours: 0.3, ..Self::WORDS };
+    /// With a sentence model, which is worth more than words.
+    pub const SENTENCE: Self = Self { bm25: 0.4, vector: 0.6, ..Self::STATIC };
+
+    /// Fitted to the query: where all of something is asked for, the answer is spread, so that surroundings say less and who
+    /// speaks says more.
+    fn fitted(self, query: &str) -> Self {
+        if plan::asks_for_list(query) {
+            Self { neighbours: self.neighbours * 0.5, actor: self.actor + 0.1, ..self }
+        } else {
+            self
+        }
+    }
 }
 
 /// Conditions a document must meet.
@@ -130,26 +151,32 @@ impl Finder {
     pub fn search(&self, cx: &Context, ask: &Ask) -> Result<Vec<Found>, Refusal> {
         let state = self.read();
         let Some(gate) = Gate::new(&state.table, cx, ask) else { return Ok(Vec::new()) };
-        let weights = weights(ask, state.vectors.is_some());
+        let weights = weights(ask, &state);
         let channels = Channels::new(&state, self, &gate, ask, weights)?;
-        let mut pool = Pool::new(&state, &gate, &channels, weights);
+        let mut pool = Pool::new(&state, &gate, &channels, weights, ask.strategy == Strategy::Auto);
         if ask.strategy == Strategy::Auto {
+            pool.sharpen();
             pool.add_neighbours(&channels, &gate);
             pool.add_sessions();
             pool.add_actor(&ask.query);
+            pool.add_substance(gate.mean_length);
         }
         pool.add_recency(cx.now_ms);
         Ok(pool.best(ask.limit.clamp(1, MOST)))
     }
 }
 
-fn weights(ask: &Ask, has_vectors: bool) -> Weights {
-    let base = ask.weights.unwrap_or(if has_vectors { Weights::HYBRID } else { Weights::WORDS });
+fn weights(ask: &Ask, state: &State) -> Weights {
+    let base = ask.weights.unwrap_or(match &state.model {
+        None => Weights::WORDS,
+        Some(model) if model.reads_sentences() => Weights::SENTENCE,
+        Some(_) => Weights::STATIC,
+    });
     match ask.strategy {
         Strategy::Bm25 => Weights { bm25: 1.0, vector: 0.0, ..base },
         Strategy::Vector => Weights { bm25: 0.0, vector: 1.0, ..base },
-        Strategy::Auto | Strategy::Hybrid if !has_vectors => Weights { vector: 0.0, ..base },
-        Strategy::Auto | Strategy::Hybrid => base,
+        Strategy::Auto => base.fitted(&ask.query),
+        Strategy::Hybrid => base,
     }
 }
 
@@ -360,10 +387,17 @@ impl<'a> Channels<'a> {
         (by_words, by_meaning)
     }
 
-    /// The score of a document that has nothing to do with the query: no word of it, and two deviations off in meaning.
-    fn floor(&self) -> f64 {
+    /// The scores of a document that has nothing to do with the query: no word of it, and two deviations off in meaning.
+    fn floor(&self) -> (f64, f64) {
         let meaning = if self.query.is_some() { -2.0 * self.weights.vector } else { 0.0 };
-        self.weights.bm25 * self.words_spread.z(0.0) + meaning
+        (self.weights.bm25 * self.words_spread.z(0.0), meaning)
+    }
+
+    /// What words and meaning add to the score of a document, 0 for one that has nothing to do with the query.
+    fn above_floor(&self, row: Row) -> (f64, f64) {
+        let (words, meaning) = self.of(row);
+        let (no_words, no_meaning) = self.floor();
+        ((words - no_words).max(0.0), (meaning - no_meaning).max(0.0))
     }
 }
 
@@ -378,11 +412,41 @@ fn top(mut scored: Vec<(f32, Row)>, most: usize) -> Vec<Row> {
     scored.into_iter().map(|(_, row)| row).collect()
 }
 
-/// One candidate.
+/// What stands around a row in its session, with its distance.
+fn around(table: &Table, row: Row, reach: usize) -> impl Iterator<Item = (Row, usize)> {
+    table.place(row).into_iter().flat_map(move |(members, place)| {
+        (1..=reach).flat_map(move |distance| {
+            [place.checked_sub(distance), Some(place + distance)]
+                .into_iter()
+                .flatten()
+                .filter_map(move |at| Some((*members.get(at)?, distance)))
+        })
+    })
+}
+
+/// One candidate. Its signals always sum up to its score.
 struct Candidate {
     row: Row,
     score: f64,
     signals: Signals,
+}
+
+impl Candidate {
+    fn scale(&mut self, factor: f64) {
+        let signals = &mut self.signals;
+        self.score *= factor;
+        for signal in [
+            &mut signals.bm25,
+            &mut signals.vector,
+            &mut signals.neighbours,
+            &mut signals.session,
+            &mut signals.actor,
+            &mut signals.substance,
+            &mut signals.recency,
+        ] {
+            *signal = signal.map(|value| value * factor);
+        }
+    }
 }
 
 /// The candidates of a search, and what they have gathered so far.
@@ -390,11 +454,18 @@ struct Pool<'a> {
     table: &'a Table,
     weights: Weights,
     candidates: Vec<Candidate>,
-    floor: f64,
+    /// The highest score by words and meaning.
+    best: f64,
 }
 
 impl<'a> Pool<'a> {
-    fn new(state: &'a State, gate: &Gate<'_>, channels: &Channels<'_>, weights: Weights) -> Self {
+    fn new(
+        state: &'a State,
+        gate: &Gate<'_>,
+        channels: &Channels<'_>,
+        weights: Weights,
+        beside: bool,
+    ) -> Self {
         let mut seen = HashSet::new();
         let mut rows = Vec::new();
         for row in channels.best_words.iter().chain(&channels.best_vectors) {
@@ -402,71 +473,73 @@ impl<'a> Pool<'a> {
                 rows.push(*row);
             }
         }
-        if weights.neighbours > 0.0 {
+        if beside {
             for at in 0..rows.len() {
-                let Some((members, place)) = rows.get(at).and_then(|row| state.table.place(*row)) else {
-                    continue;
-                };
-                for beside in [place.checked_sub(1), Some(place + 1)].into_iter().flatten() {
-                    if let Some(row) = members.get(beside)
-                        && gate.admits(*row)
-                        && seen.insert(*row)
-                    {
-                        rows.push(*row);
+                let row = rows.get(at).copied().unwrap_or(Row::MAX);
+                for (row, _) in around(&state.table, row, 1) {
+                    if gate.admits(row) && seen.insert(row) {
+                        rows.push(row);
                     }
                 }
             }
         }
-        let floor = channels.floor();
-        let candidates = rows
+        let candidates: Vec<Candidate> = rows
             .into_iter()
             .map(|row| {
-                let (words, meaning) = channels.of(row);
-                let mut signals = Signals::default();
-                signals.bm25 = (weights.bm25 > 0.0).then_some(words);
-                signals.vector = channels.query.is_some().then_some(meaning);
+                let (words, meaning) = channels.above_floor(row);
+                let signals = Signals {
+                    bm25: (weights.bm25 > 0.0).then_some(words),
+                    vector: channels.query.is_some().then_some(meaning),
+                    ..Signals::default()
+                };
                 Candidate { row, score: words + meaning, signals }
             })
             .collect();
-        Self { table: &state.table, weights, candidates, floor }
+        let best = candidates.iter().map(|c| c.score).fold(0.0, f64::max);
+        let mut pool = Self { table: &state.table, weights, candidates, best };
+        pool.rescale();
+        pool
     }
 
-    /// Scales all scores to 0..1, from that of an unrelated document to that of the best.
+    /// Scales all scores so that the best is 1.
     fn rescale(&mut self) {
-        let (_, high) = bounds(self.candidates.iter().map(|c| c.score));
-        for candidate in &mut self.candidates {
-            candidate.score = between(self.floor, high, candidate.score);
+        let best = self.candidates.iter().map(|c| c.score).fold(0.0, f64::max);
+        if best > 1e-12 {
+            self.candidates.iter_mut().for_each(|candidate| candidate.scale(1.0 / best));
         }
-        self.floor = 0.0;
     }
 
-    /// What was said right before and after belongs to it: a question is found by its answer.
+    /// Squares the scores, so that one good match beside an item counts for more than several poor ones.
+    fn sharpen(&mut self) {
+        for candidate in &mut self.candidates {
+            candidate.scale(candidate.score);
+        }
+    }
+
+    /// What was said right before and after belongs to it: an answer is found by its question. Three turns each way, each next
+    /// one worth half.
     fn add_neighbours(&mut self, channels: &Channels<'_>, gate: &Gate<'_>) {
-        let floor = self.floor;
-        let (_, high) = bounds(self.candidates.iter().map(|c| c.score));
-        self.rescale();
         let mut known: HashMap<Row, f64> = self.candidates.iter().map(|c| (c.row, c.score)).collect();
         for candidate in &mut self.candidates {
-            let Some((members, place)) = self.table.place(candidate.row) else { continue };
             let mut sum = 0.0;
-            for beside in [place.checked_sub(1), Some(place + 1)].into_iter().flatten() {
-                let Some(row) = members.get(beside) else { continue };
-                if gate.admits(*row) {
-                    sum += *known.entry(*row).or_insert_with(|| {
-                        let (words, meaning) = channels.of(*row);
-                        between(floor, high, words + meaning)
+            for (row, distance) in around(self.table, candidate.row, 3) {
+                if gate.admits(row) {
+                    let score = *known.entry(row).or_insert_with(|| {
+                        let (words, meaning) = channels.above_floor(row);
+                        if self.best > 1e-12 { ((words + meaning) / self.best).powi(2) } else { 0.0 }
                     });
+                    sum += score * 0.5_f64.powi(distance as i32 - 1);
                 }
             }
             let gain = self.weights.neighbours * sum;
             candidate.signals.neighbours = Some(gain);
             candidate.score += gain;
         }
+        self.rescale();
     }
 
     /// A session that is about the question lifts all that was said in it: by the mean of its three best.
     fn add_sessions(&mut self) {
-        self.rescale();
         let mut sessions: HashMap<u32, Vec<f64>> = HashMap::new();
         for candidate in &self.candidates {
             let session = self.table.facts(candidate.row).map_or(NONE, |facts| facts.session);
@@ -487,11 +560,24 @@ impl<'a> Pool<'a> {
                 candidate.score += gain;
             }
         }
+        self.rescale();
+    }
+
+    /// Short assents and questions are beside the point more often than what somebody tells of themselves.
+    fn add_substance(&mut self, mean_length: f32) {
+        for candidate in &mut self.candidates {
+            let Some(facts) = self.table.facts(candidate.row) else { continue };
+            let length = (f64::from(facts.terms) / (1.5 * f64::from(mean_length)).max(1.0)).min(1.0);
+            let asks = f64::from(facts.form.asks) / 255.0;
+            let told = f64::from(u8::from(facts.form.first_person));
+            let gain = self.weights.substance * (2.0 * length + told - asks);
+            candidate.signals.substance = Some(gain);
+            candidate.score += gain;
+        }
     }
 
     /// Where the query names exactly one of those who speak, what they said themselves comes first.
     fn add_actor(&mut self, query: &str) {
-        self.rescale();
         let named: HashSet<u32> = {
             let present: HashSet<u32> = self
                 .candidates
@@ -525,7 +611,6 @@ impl<'a> Pool<'a> {
         if self.weights.recency <= 0.0 {
             return;
         }
-        self.rescale();
         const HALF_LIFE_MS: f64 = 30.0 * 86_400_000.0;
         for candidate in &mut self.candidates {
             let Some(facts) = self.table.facts(candidate.row) else { continue };

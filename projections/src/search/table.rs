@@ -4,6 +4,7 @@
 //! bytes a row.
 
 use super::document::Document;
+use super::plan::Form;
 use athena_schemas::context::Scope;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
@@ -82,6 +83,8 @@ pub struct Facts {
     pub actor: u32,
     /// Number of index terms.
     pub terms: u32,
+    /// What its form says of it.
+    pub form: Form,
     /// Numbers of its tags.
     pub tags: Box<[u32]>,
     /// Confidence in thousandths.
@@ -106,6 +109,7 @@ impl Facts {
             kind: NONE,
             actor: NONE,
             terms: 0,
+            form: Form::default(),
             tags: Box::default(),
             confidence: 0,
             superseded: false,
@@ -173,9 +177,10 @@ impl Table {
             kind: self.kinds.number(&document.kind),
             actor: document.actor.as_ref().map_or(NONE, |actor| self.actors.number(&actor.to_lowercase())),
             terms,
+            form: Form::of(&document.text),
             tags: document.tags.iter().map(|tag| self.tags.number(tag)).collect(),
             confidence: document.confidence,
-            superseded: document.superseded,
+            superseded: document.superseded.is_some(),
             hidden: document.hidden,
             fingerprint,
         };

@@ -200,6 +200,9 @@ pub struct Signals {
     /// How recent it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recency: Option<f64>,
+    /// How much it says by itself: its length, in the first person, not a question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub substance: Option<f64>,
     /// How useful it was before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feedback: Option<f64>,
