@@ -69,7 +69,7 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve MCP over stdio (for an MCP client to start)
+    /// Serve MCP over stdio (for an MCP client to start) or HTTP
     Serve(serve::Serve),
     /// Run code in the sandbox
     Exec(exec::Exec),

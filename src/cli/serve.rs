@@ -1,13 +1,17 @@
-//! `athena serve`: MCP over stdio, relayed to the store's daemon. Stdout carries JSON-RPC and nothing else.
+//! `athena serve`: MCP over stdio, relayed to the store's daemon, or over HTTP. Stdout carries JSON-RPC and nothing else.
 
 use super::Done;
 use super::session::Session;
 use crate::daemon::client::random_name;
 use crate::daemon::protocol::{Hello, Mode};
-use crate::daemon::relay;
-use crate::mcp::Profile;
+use crate::daemon::{Client, relay};
+use crate::mcp::{Profile, http};
+use athena_schemas::refusal::{Code, Refusal};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
-/// Serve MCP over stdio (for an MCP client to start)
+/// Serve MCP over stdio (for an MCP client to start) or HTTP
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Which tools the client is shown
@@ -16,16 +20,62 @@ pub(crate) struct Serve {
     /// The project whose memory is meant [default: the git root above the working folder, else the folder]
     #[arg(long, value_name = "NAME", env = "ATHENA_PROJECT")]
     project: Option<String>,
+    /// Serve streamable HTTP at http://ADDR/mcp instead of stdio; a bearer token is always asked for
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Also answer to this Host, such as athena.local:7777; may be given again
+    #[arg(long, value_name = "HOST", requires = "http")]
+    allow_host: Vec<String>,
 }
 
 impl Serve {
     pub(crate) async fn run(self, session: &Session) -> Done {
-        let mode = Mode::Mcp { front: random_name(), profile: self.profile };
-        let mut hello = Hello { client: "serve".into(), ..session.hello(mode) };
-        if self.project.is_some() {
-            hello.scope.project = self.project;
+        match self.http {
+            None => self.stdio(session).await,
+            Some(address) => self.http(session, address).await,
         }
+    }
+
+    fn hello(&self, session: &Session, mode: Mode, client: &str) -> Hello {
+        let mut hello = Hello { client: client.into(), ..session.hello(mode) };
+        if self.project.is_some() {
+            hello.scope.project.clone_from(&self.project);
+        }
+        hello
+    }
+
+    async fn stdio(&self, session: &Session) -> Done {
+        let mode = Mode::Mcp { front: random_name(), profile: self.profile };
+        let hello = self.hello(session, mode, "serve");
         relay::run(&session.attach()?, &hello, tokio::io::stdin(), tokio::io::stdout()).await?;
         Ok(0)
+    }
+
+    async fn http(&self, session: &Session, address: SocketAddr) -> Done {
+        let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
+            Refusal::new(Code::Unavailable, format!("{address} cannot be listened at: {e}"))
+                .hint("another port, such as --http 127.0.0.1:0")
+        })?;
+        let address = listener.local_addr().map_err(|e| Refusal::internal(e.to_string()))?;
+        let attach = session.attach()?;
+        let token_file = attach.place.store.join("http.token");
+        let door = http::Door::at(address, &self.allow_host, Some(http::token(&token_file)?));
+        session
+            .out
+            .note(&format!("MCP at http://{address}/mcp; the bearer token is in {}", token_file.display()));
+        let hello = self.hello(session, Mode::AgentCalls, "http");
+        let scope = hello.scope.clone();
+        let router = Arc::new(Client::new(attach, hello));
+        let end = CancellationToken::new();
+        tokio::spawn(interrupted(end.clone()));
+        http::serve(listener, door, router, self.profile, scope, end).await?;
+        Ok(0)
+    }
+}
+
+/// Ends the server on Ctrl-C.
+async fn interrupted(end: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_ok() {
+        end.cancel();
     }
 }

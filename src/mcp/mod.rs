@@ -3,6 +3,7 @@
 //! [`profile`] is what is shown, [`tools`] what the tools do, [`snippet`] what a wrong call is told.
 
 mod handler;
+pub mod http;
 pub mod profile;
 mod snippet;
 pub(crate) mod tools;
