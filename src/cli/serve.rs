@@ -5,7 +5,8 @@ use super::session::Session;
 use crate::daemon::client::random_name;
 use crate::daemon::protocol::{Hello, Mode};
 use crate::daemon::{Client, relay};
-use crate::mcp::{Profile, http};
+use crate::mcp::conformance::Fixtures;
+use crate::mcp::{Front, Profile, http};
 use athena_schemas::refusal::{Code, Refusal};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ pub(crate) struct Serve {
     /// Serve streamable HTTP at http://ADDR/mcp instead of stdio; a bearer token is always asked for
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Serve the fixtures of the official conformance suite instead of a store
+    #[arg(long, hide = true, requires = "http")]
+    conformance: bool,
     /// Also answer to this Host, such as athena.local:7777; may be given again
     #[arg(long, value_name = "HOST", requires = "http")]
     allow_host: Vec<String>,
@@ -57,6 +61,12 @@ impl Serve {
                 .hint("another port, such as --http 127.0.0.1:0")
         })?;
         let address = listener.local_addr().map_err(|e| Refusal::internal(e.to_string()))?;
+        let end = CancellationToken::new();
+        tokio::spawn(interrupted(end.clone()));
+        if self.conformance {
+            session.out.note(&format!("the conformance fixtures at http://{address}/mcp; no token"));
+            return conformance(listener, address, end).await;
+        }
         let attach = session.attach()?;
         let token_file = attach.place.store.join("http.token");
         let door = http::Door::at(address, &self.allow_host, Some(http::token(&token_file)?));
@@ -66,11 +76,22 @@ impl Serve {
         let hello = self.hello(session, Mode::AgentCalls, "http");
         let scope = hello.scope.clone();
         let router = Arc::new(Client::new(attach, hello));
-        let end = CancellationToken::new();
-        tokio::spawn(interrupted(end.clone()));
-        http::serve(listener, door, router, self.profile, scope, end).await?;
+        let profile = self.profile;
+        let front = move || Front::new(router.clone(), profile, scope.clone(), random_name());
+        http::serve(listener, door, front, end).await?;
         Ok(0)
     }
+}
+
+/// The fixtures of the conformance suite: no store, no token, and therefore this machine alone.
+async fn conformance(listener: tokio::net::TcpListener, address: SocketAddr, end: CancellationToken) -> Done {
+    if !address.ip().is_loopback() {
+        return Err(Refusal::invalid("the conformance fixtures are served to this machine alone")
+            .hint("--http 127.0.0.1:0"));
+    }
+    let fixtures = Fixtures::default();
+    http::serve(listener, http::Door::at(address, &[], None), move || fixtures.clone(), end).await?;
+    Ok(0)
 }
 
 /// Ends the server on Ctrl-C.

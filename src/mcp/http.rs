@@ -3,16 +3,14 @@
 //! Who may ask is settled before a byte of the body is read: the `Host` must be one of ours (a page that had its name rebound
 //! to this machine sends no `Origin`, so `Host` is the check), an `Origin` must be one of ours, and the bearer token must fit.
 
-use super::{Front, Profile};
 use crate::daemon::client::random_name;
-use athena_schemas::context::Scope;
-use athena_schemas::ports::Router;
 use athena_schemas::refusal::{Code, Refusal};
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use std::fs::OpenOptions;
@@ -60,16 +58,14 @@ impl Door {
     }
 }
 
-/// Serves MCP at `/mcp` until cancelled.
+/// Serves MCP at `/mcp`, a front for each session, until cancelled.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
+pub async fn serve<H: ServerHandler>(
     listener: tokio::net::TcpListener,
     door: Door,
-    router: Arc<dyn Router>,
-    profile: Profile,
-    scope: Scope,
+    front: impl Fn() -> H + Send + Sync + 'static,
     end: CancellationToken,
 ) -> Result<(), Refusal> {
     let config = StreamableHttpServerConfig::default()
@@ -77,8 +73,8 @@ pub async fn serve(
         .with_allowed_origins(door.hosts.iter().map(|host| format!("http://{host}")))
         .enforce_origin_validation()
         .with_cancellation_token(end.child_token());
-    let front = move || Ok(Front::new(router.clone(), profile, scope.clone(), random_name()));
-    let service = StreamableHttpService::new(front, Arc::new(LocalSessionManager::default()), config);
+    let service =
+        StreamableHttpService::new(move || Ok(front()), Arc::new(LocalSessionManager::default()), config);
     let app = axum::Router::new().route_service("/mcp", service).layer(from_fn_with_state(door, guard));
     axum::serve(listener, app)
         .with_graceful_shutdown(async move { end.cancelled().await })

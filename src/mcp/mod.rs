@@ -2,6 +2,7 @@
 //!
 //! [`profile`] is what is shown, [`tools`] what the tools do, [`snippet`] what a wrong call is told.
 
+pub mod conformance;
 mod handler;
 pub mod http;
 pub mod profile;
