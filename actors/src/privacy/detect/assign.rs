@@ -230,9 +230,8 @@ impl Keys {
 /// Where the secret of `Bearer x` begins: the scheme's name may be seen, and a header without it would not work.
 fn after_scheme(text: &[u8], value: Value) -> usize {
     let secret = slice(text, value.start, value.end).to_ascii_lowercase();
-    let scheme = [&b"bearer "[..], b"basic ", b"token ", b"apikey "]
-        .iter()
-        .find(|s| secret.starts_with(s) && secret.len() > s.len());
+    let schemes: [&[u8]; 4] = [b"bearer ", b"basic ", b"token ", b"apikey "];
+    let scheme = schemes.iter().find(|s| secret.starts_with(s) && secret.len() > s.len());
     value.start + scheme.map_or(0, |s| s.len())
 }
 
@@ -372,28 +371,38 @@ fn one(text: &[u8], i: usize, mode: Mode, depth: u32, out: &mut Vec<Value>) -> u
     }
 }
 
+/// Names of fields that only wrap a value.
+pub(super) const WRAPPERS: &[&[u8]] = &[
+    b"value",
+    b"data",
+    b"v",
+    b"val",
+    b"text",
+    b"raw",
+    b"content",
+    b"secret",
+    b"plain",
+    b"plaintext",
+    b"current",
+    b"string",
+    b"_value",
+    b"$value",
+    b"default",
+    b"number",
+    b"code",
+    b"0",
+];
+
+/// The whole text as the value of a sensitive key; `None` where it is a mask, a flag, a token.
+pub(super) fn whole(class: Class, text: &str) -> Option<Span> {
+    let value = Value { start: 0, end: text.len(), style: Style::Quoted };
+    let (kind, token) = class.kind();
+    accept(text.as_bytes(), class, value)
+        .then(|| Span::new(after_scheme(text.as_bytes(), value), text.len(), kind, token))
+}
+
 /// `{"value": …}`: a key that only wraps.
 fn wrapper(text: &[u8], i: usize, depth: u32, out: &mut Vec<Value>) -> usize {
-    const WRAPPERS: &[&[u8]] = &[
-        b"value",
-        b"data",
-        b"v",
-        b"val",
-        b"text",
-        b"raw",
-        b"content",
-        b"secret",
-        b"plain",
-        b"plaintext",
-        b"current",
-        b"string",
-        b"_value",
-        b"$value",
-        b"default",
-        b"number",
-        b"code",
-        b"0",
-    ];
     let mut k = run(text, skip(text, i + 1), 7, |b| b == b'\\');
     if matches!(at(text, k), b'"' | b'\'') {
         k += 1;

@@ -639,7 +639,8 @@ pub(super) fn classify(segments: &[String]) -> Option<Class> {
 
 fn tail(parts: &[String]) -> Option<Class> {
     let (last, rest) = parts.split_last()?;
-    let last = last.as_str();
+    let plain = last.trim_end_matches(|c: char| c.is_ascii_digit());
+    let last = if plain.is_empty() || CODES.contains(&last.as_str()) { last.as_str() } else { plain };
     let previous = rest.last().map_or("", String::as_str);
     let within = |list: &[&str]| list.contains(&last);
     if within(PASSWORDS) {
