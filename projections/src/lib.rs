@@ -1,3 +1,19 @@
 //! The read side of Athena: read models that pull from the log, disposable and rebuilt from it.
+//!
+//! Read in this order: [`store`] (rows and positions in one batch), [`items`] (episodes and facts), [`timeline`] (their order
+//! in time), [`search`] (finding them), [`library`] (all of it together), [`views`] (the answers, one file a layer) and
+//! [`evidence`] (what a decision needs to know).
 
+pub mod claims;
+pub mod evidence;
+pub mod items;
+pub mod library;
+pub mod likeness;
 pub mod search;
+pub mod store;
+pub mod temporal;
+pub mod timeline;
+pub mod views;
+
+#[cfg(test)]
+mod testing;

@@ -4,10 +4,12 @@
 pub mod check;
 pub mod episodic;
 pub mod graph;
+pub mod meta;
 pub mod prospective;
 pub mod rag;
 pub mod semantic;
 pub mod shelf;
+pub mod store;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,43 +1,410 @@
-//! The store: operations across the layers.
+//! Across the layers: bringing memories in and out, moving them, erasing a scope, checking and rebuilding the store.
 
+use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::Ack;
-use crate::operation::{Operation, Traits};
+use crate::layers::common::{Range, Time};
+use crate::operation::{Audience, Operation, Traits};
+use crate::risk::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 crate::layer! {
     store {
-        commands { note: Note }
-        queries { }
+        commands {
+            note_export: NoteExport,
+            note_import: NoteImport,
+            note_erasure: NoteErasure,
+        }
+        queries { list_scopes: ListScopes }
+        services {
+            export: Export,
+            import: Import,
+            erase_scope: EraseScope,
+            move: Move,
+            verify: Verify,
+            rebuild: Rebuild,
+            health: Health,
+        }
     }
 }
 
 crate::events! {
-    /// What happens in this layer.
+    /// What happens across the layers.
     store {
-        Moved = 0x0901 "moved" v 1 {},
+        Exported = 0x0901 "exported" v 1 {},
+        Imported = 0x0902 "imported" v 1 {},
+        ScopeErased = 0x0903 "scope_erased" v 1 {},
     }
 }
 
-/// Scaffold operation: notes a text.
+/// What a person must type to erase a scope: `erase` and the project's name, or `erase everything`.
+pub fn confirmation(scope: &Scope) -> String {
+    match &scope.project {
+        Some(project) => format!("erase {project}"),
+        None => "erase everything".into(),
+    }
+}
+
+// ── Services ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A form of file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// One JSON object a line, as `export` writes it. Lossless.
+    #[default]
+    Jsonl,
+    /// For people: a list, day by day.
+    Markdown,
+    /// The JSONL of `@modelcontextprotocol/server-memory`: entities and relations.
+    ServerMemory,
+    /// The JSON of mem0: a list of objects with `memory`.
+    Mem0,
+}
+
+/// Write memories to a file. Tokens stay tokens: no sensitive value leaves the vault.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// Only of this scope, within the caller's.
+    #[serde(default)]
+    pub scope: Option<Scope>,
+    /// Only of this time.
+    #[serde(default)]
+    pub range: Option<Range>,
+    /// `jsonl` or `markdown`.
+    #[serde(default)]
+    pub format: Format,
+}
+
+/// What was exported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExportDone {
+    /// The file, in the store's `exports` folder.
+    pub path: String,
+    /// How many items.
+    pub count: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+impl Operation for Export {
+    type Returns = ExportDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        sensitive: true,
+        cost: 50,
+        tags: &["backup", "dump", "download"],
+        example: r#"{"format": "jsonl"}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Bring memories in from a file of the store's `imports` folder. Doing it again adds nothing; `athena undo` takes it back.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Note {
-    /// The text.
-    pub text: String,
+pub struct Import {
+    /// The file's name, within the store's `imports` folder.
+    pub path: String,
+    /// Its form; told from its content, if not said.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Only count what would be added.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
-impl Operation for Note {
-    type Returns = Ack;
-    const TRAITS: Traits = Traits { example: r#"{"text": "x"}"#, ..Traits::DEFAULT };
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImportDone {
+    /// How many items are new.
+    pub added: u64,
+    /// How many were there before.
+    pub deduped: u64,
+    /// Lines that hold no memory, with why; at most 100 are named.
+    pub rejected: Vec<Rejected>,
 }
 
-/// Scaffold event.
+/// A line that could not be imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejected {
+    /// Its number, from 1.
+    pub line: u64,
+    /// Why.
+    pub why: String,
+}
+
+impl Operation for Import {
+    type Returns = ImportDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        sensitive: true,
+        cost: 50,
+        tags: &["restore", "migrate", "upload", "mem0", "server-memory"],
+        example: r#"{"path": "example.jsonl", "dry_run": true}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Erase everything of a scope for ever: its keys are destroyed, no copy of the store can read it again.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EraseScope {
+    /// What to erase.
+    pub scope: Scope,
+    /// `erase` and the project's name, typed out.
+    pub confirm: String,
+}
+
+/// What was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErasureDone {
+    /// How many items.
+    pub erased: u64,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl Operation for EraseScope {
+    type Returns = ErasureDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        audience: Audience::Human,
+        cost: 50,
+        tags: &["delete", "gdpr", "forget"],
+        example: r#"{"scope": {"project": "test"}, "confirm": "erase test"}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Put items into the scope they were meant for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// The items, of any layer.
+    pub ids: Vec<Id>,
+    /// Where they belong.
+    pub to: Scope,
+}
+
+/// How many items were changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MoveDone {
+    /// How many items.
+    pub changed: u64,
+    /// Position in the log; missing where nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+impl Operation for Move {
+    type Returns = MoveDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        cost: 10,
+        tags: &["relocate", "wrong project"],
+        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Check that the log is what was written and that the read models are what it says.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Verify {}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verified {
+    /// Whether all is as it should be.
+    pub ok: bool,
+    /// How many events were checked.
+    pub events: u64,
+    /// The first position that is not what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_bad: Option<u64>,
+}
+
+impl Operation for Verify {
+    type Returns = Verified;
+    const TRAITS: Traits = Traits { cost: 50, tags: &["integrity", "check", "hash"], ..Traits::DEFAULT };
+}
+
+/// Build read models anew from the log.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rebuild {
+    /// Which one; all, if not said.
+    #[serde(default)]
+    pub projection: Option<String>,
+}
+
+/// What was rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RebuildDone {
+    /// The read models.
+    pub projections: Vec<String>,
+    /// The position they have reached.
+    pub seq: u64,
+}
+
+impl Operation for Rebuild {
+    type Returns = RebuildDone;
+    const TRAITS: Traits =
+        Traits { risk: Risk::Medium, cost: 50, tags: &["reindex", "repair"], ..Traits::DEFAULT };
+}
+
+/// See whether everything works: actors, read models, model, disk.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Health {}
+
+/// Whether everything works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Condition {
+    /// Whether all of it works.
+    pub ok: bool,
+    /// The last position of the log.
+    pub head: u64,
+    /// How many positions each read model is behind.
+    pub lag: BTreeMap<String, u64>,
+    /// The model texts are embedded with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Bytes the store takes on disk.
+    pub disk_bytes: u64,
+    /// What does not work.
+    pub problems: Vec<String>,
+}
+
+impl Operation for Health {
+    type Returns = Condition;
+    const TRAITS: Traits = Traits { tags: &["status", "ping", "lag"], ..Traits::DEFAULT };
+}
+
+// ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// List the scopes that hold items, within the caller's.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListScopes {}
+
+/// A scope that holds items.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScopeInfo {
+    /// The scope.
+    pub scope: Scope,
+    /// How many items of each layer.
+    pub items: BTreeMap<String, u64>,
+    /// When the last one was recorded.
+    pub last: Time,
+}
+
+impl Operation for ListScopes {
+    type Returns = Vec<ScopeInfo>;
+    const TRAITS: Traits = Traits { cost: 3, tags: &["projects", "users"], ..Traits::DEFAULT };
+}
+
+// ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// The answer of a note: its position.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Noted {
+    /// Position in the log.
+    pub seq: u64,
+}
+
+/// Record that memories left the store.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteExport {
+    /// The file.
+    pub path: String,
+    /// How many items.
+    pub count: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+impl Operation for NoteExport {
+    type Returns = Noted;
+    const TRAITS: Traits = Traits {
+        audience: Audience::System,
+        example: r#"{"path": "x.jsonl", "count": 1, "sha256": "00"}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Record that memories were brought in, so that it can be taken back.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteImport {
+    /// The file.
+    pub path: String,
+    /// The items that were added.
+    pub ids: Vec<Id>,
+}
+
+impl Operation for NoteImport {
+    type Returns = Noted;
+    const TRAITS: Traits = Traits {
+        audience: Audience::System,
+        example: r#"{"path": "x.jsonl", "ids": ["$id"]}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Record that a scope was erased.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteErasure {
+    /// The scope.
+    pub scope: Scope,
+    /// How many items.
+    pub erased: u64,
+    /// How many keys were destroyed.
+    pub keys: u64,
+}
+
+impl Operation for NoteErasure {
+    type Returns = Noted;
+    const TRAITS: Traits = Traits {
+        audience: Audience::System,
+        example: r#"{"scope": {"project": "gone"}, "erased": 1, "keys": 1}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+// ── Events ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+/// Memories left the store.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Moved {
-    /// The item.
-    pub id: Id,
-    /// The text.
-    pub text: String,
+pub struct Exported {
+    /// The file.
+    pub path: String,
+    /// How many items.
+    pub count: u64,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+}
+
+/// Memories were brought in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// The file.
+    pub path: String,
+    /// The items that were added.
+    pub ids: Vec<Id>,
+}
+
+/// A scope was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeErased {
+    /// The scope.
+    pub scope: Scope,
+    /// How many items.
+    pub erased: u64,
+    /// How many keys were destroyed.
+    pub keys: u64,
 }

@@ -1,0 +1,63 @@
+//! The meta layer: ratings. What they add up to is the read side's.
+
+use super::check;
+use crate::decider::Decider;
+use athena_schemas::context::Context;
+use athena_schemas::envelope::Meta;
+use athena_schemas::layers::common::Ack;
+use athena_schemas::layers::meta::*;
+use athena_schemas::operation::Decision;
+use athena_schemas::refusal::Refusal;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Nothing: whether an item exists is evidence, and every rating counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {}
+
+impl Decider for State {
+    const LAYER: &'static str = LAYER;
+    const SNAPSHOT: u32 = 1;
+    type Command = Command;
+    type Event = Event;
+
+    fn decide(&self, cx: &Context, command: Command) -> Result<Decision<Event, Value>, Refusal> {
+        Commands::decide(self, cx, command)
+    }
+
+    fn evolve(&mut self, _: &Meta, _: &Event) {}
+}
+
+impl Commands for State {
+    fn rate(&self, cx: &Context, op: Rate) -> Result<Decision<Event, Ack>, Refusal> {
+        if !cx.evidence.matched.contains(&op.id) {
+            return Err(Refusal::not_found(format!("there is no {} in this scope", op.id))
+                .hint("recall or search names the ids there are"));
+        }
+        let note = check::maybe_text("note", op.note)?;
+        let ack = Ack::of(op.id.clone());
+        Ok(Decision::one(Rated { id: op.id, useful: op.useful, note }, ack))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::testing::Layer;
+    use athena_schemas::id::Id;
+    use athena_schemas::refusal::Code;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_may_be_seen_is_rated() {
+        let mut layer = Layer::<State>::new(|name, params| match parse(name, params).unwrap().unwrap() {
+            Call::Command(command) => command,
+            other => panic!("{other:?} is no command"),
+        });
+        let rating = json!({"id": "fa_1", "useful": true, "note": " "});
+        assert_eq!(layer.when("rate", rating.clone()).unwrap_err().code, Code::NotFound);
+        layer.cx.evidence.matched = vec![Id::from_text("fa_1")];
+        let (events, _) = layer.when("rate", rating).unwrap();
+        assert_eq!(events, [Event::from(Rated { id: Id::from_text("fa_1"), useful: true, note: None })]);
+    }
+}

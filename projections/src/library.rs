@@ -1,0 +1,218 @@
+//! All read models of one store, and the answers they give: what the router holds as [`Views`].
+//!
+//! Adding a read model is one field and one line in [`Library::open`]; answering a layer's queries is one file in `views/`.
+
+use crate::evidence;
+use crate::items::Items;
+use crate::search::embed::Embedder;
+use crate::search::{Finder, Search};
+use crate::store::{Fold, Rows, Store, StoreError};
+use athena_schemas::catalog::{AllQueries, Command, Query};
+use athena_schemas::context::{Context, Evidence};
+use athena_schemas::envelope::Seq;
+use athena_schemas::event::Event;
+use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer, Views};
+use athena_schemas::refusal::{Code, Refusal};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Records read at once when a library is filled.
+const PAGE: usize = 512;
+
+/// What a library is made with.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// Where its files lie; in memory where missing.
+    pub folder: Option<PathBuf>,
+    /// The model that texts are embedded with; words alone are searched where missing.
+    pub model: Option<Arc<dyn Embedder>>,
+}
+
+/// All read models of one store.
+pub struct Library {
+    /// Episodes, facts and their indexes.
+    pub items: Items,
+    /// The read side of search.
+    pub finder: Finder,
+    /// The rows of all read models.
+    pub store: Store,
+    shared: Vec<Shared>,
+    options: Options,
+    log: Option<(Arc<dyn LogReader>, Arc<dyn Sealer>)>,
+    past: Mutex<Option<(Seq, Arc<Library>)>>,
+}
+
+impl Library {
+    /// Opens all read models.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or another process has it open.
+    pub fn open(options: Options) -> Result<Self, ProjectionError> {
+        let failed = |error: StoreError| ProjectionError::Store { name: "library", cause: error.to_string() };
+        let store = match &options.folder {
+            Some(folder) => Store::open(&folder.join("rows")).map_err(failed)?,
+            None => Store::memory(),
+        };
+        let index = options.folder.as_ref().map(|folder| folder.join("search"));
+        let search = Search::open(index.as_deref(), options.model.clone())?;
+        let finder = search.finder();
+        let items = Items::open(&store).map_err(failed)?;
+        let shared = vec![rows(&store, items.clone()).map_err(failed)?, Shared::of(Box::new(search))];
+        Ok(Self { items, finder, store, shared, options, log: None, past: Mutex::default() })
+    }
+
+    /// Gives it the log, so that it can answer as of an earlier position.
+    #[must_use]
+    pub fn with_log(mut self, reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> Self {
+        self.log = Some((reader, sealer));
+        self
+    }
+
+    /// A library as it was at a position, in memory, read from the log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn at(
+        reader: &dyn LogReader,
+        sealer: &dyn Sealer,
+        seq: Seq,
+        options: &Options,
+    ) -> Result<Self, Refusal> {
+        let library = Self::open(Options { folder: None, model: options.model.clone() }).map_err(unread)?;
+        let mut projections = library.projections();
+        let mut after = 0;
+        while after < seq {
+            let limit = PAGE.min(usize::try_from(seq - after).unwrap_or(PAGE));
+            let records = reader.read(after, limit)?;
+            let Some(last) = records.last().map(|record| record.seq) else { break };
+            let batch: Vec<Recorded> = records
+                .into_iter()
+                .map(|record| {
+                    let event = record.event::<Event>(sealer)?;
+                    Ok(Recorded { record: Arc::new(record), event })
+                })
+                .collect::<Result<_, Refusal>>()?;
+            for projection in &mut projections {
+                projection.apply(&batch).map_err(unread)?;
+            }
+            after = last;
+        }
+        Ok(library)
+    }
+
+    /// Its projections, for whoever drives them. Each call gives handles on the same ones.
+    pub fn projections(&self) -> Vec<Box<dyn Projection>> {
+        self.shared.iter().map(|shared| Box::new(shared.clone()) as Box<dyn Projection>).collect()
+    }
+
+    /// The last position that all of its read models have seen.
+    pub fn position(&self) -> Seq {
+        self.shared.iter().map(Shared::seen).min().unwrap_or(0)
+    }
+
+    /// Each read model and the last position it has seen.
+    pub fn positions(&self) -> Vec<(&'static str, Seq)> {
+        self.shared.iter().map(|shared| (shared.name, shared.seen())).collect()
+    }
+
+    /// Where the answers of an earlier position come from. The last one asked for is kept.
+    fn past(&self, seq: Seq) -> Result<Arc<Self>, Refusal> {
+        let (reader, sealer) = self.log.as_ref().ok_or_else(|| {
+            Refusal::new(Code::Unavailable, "this library has no log to look back into")
+                .hint("leave out at_seq")
+        })?;
+        let mut kept = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, library)) = kept.as_ref()
+            && *at == seq
+        {
+            return Ok(Arc::clone(library));
+        }
+        let library = Arc::new(Self::at(reader.as_ref(), sealer.as_ref(), seq, &self.options)?);
+        *kept = Some((seq, Arc::clone(&library)));
+        Ok(library)
+    }
+}
+
+impl Views for Library {
+    fn answer(&self, cx: &Context, query: Query) -> Result<Value, Refusal> {
+        match cx.at_seq {
+            Some(seq) if seq < self.position() => self.past(seq)?.answer_any(cx, query),
+            _ => self.answer_any(cx, query),
+        }
+    }
+
+    fn gather(&self, cx: &Context, command: &Command) -> Result<Evidence, Refusal> {
+        evidence::gather(self, cx, command)
+    }
+}
+
+fn unread(error: ProjectionError) -> Refusal {
+    Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor")
+}
+
+fn rows<F: Fold>(store: &Store, fold: F) -> Result<Shared, StoreError> {
+    Ok(Shared::of(Box::new(Rows::open(store, fold)?)))
+}
+
+/// A projection that the library and its driver share. Its position is read without waiting for a batch under way.
+#[derive(Clone)]
+struct Shared {
+    name: &'static str,
+    version: u32,
+    seen: Arc<AtomicU64>,
+    inner: Arc<Mutex<Box<dyn Projection>>>,
+}
+
+impl Shared {
+    fn of(inner: Box<dyn Projection>) -> Self {
+        Self {
+            name: inner.name(),
+            version: inner.version(),
+            seen: Arc::new(AtomicU64::new(inner.position())),
+            inner: Arc::new(Mutex::new(inner)),
+        }
+    }
+
+    fn seen(&self) -> Seq {
+        self.seen.load(Ordering::Acquire)
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut dyn Projection) -> T) -> T {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = act(inner.as_mut());
+        self.seen.store(inner.position(), Ordering::Release);
+        result
+    }
+}
+
+impl Projection for Shared {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn version(&self) -> u32 {
+        self.version
+    }
+
+    fn position(&self) -> Seq {
+        self.seen()
+    }
+
+    fn apply(&mut self, batch: &[Recorded]) -> Result<(), ProjectionError> {
+        self.with(|projection| projection.apply(batch))
+    }
+
+    fn flush(&mut self) -> Result<(), ProjectionError> {
+        self.with(|projection| projection.flush())
+    }
+
+    fn reset(&mut self) -> Result<(), ProjectionError> {
+        self.with(|projection| projection.reset())
+    }
+
+    fn digest(&self) -> Result<[u8; 32], ProjectionError> {
+        self.with(|projection| projection.digest())
+    }
+}

@@ -1,0 +1,84 @@
+//! A library fed by hand: events in, positions counted, both the live read models and their rebuild.
+
+use crate::library::{Library, Options};
+use athena_schemas::context::{Caller, Context, Scope};
+use athena_schemas::envelope::{Draft, Family, Meta, Record};
+use athena_schemas::event::Event;
+use athena_schemas::id::{CommandId, EventId, Id};
+use athena_schemas::ports::{Projection, Recorded};
+use std::sync::Arc;
+
+pub(crate) struct Fed {
+    pub(crate) library: Library,
+    pub(crate) log: Vec<Recorded>,
+    pub(crate) scope: Scope,
+    projections: Vec<Box<dyn Projection>>,
+}
+
+/// The `n`-th id of a kind.
+pub(crate) fn id(prefix: &str, n: u64) -> Id {
+    Id::new(prefix, n, u128::from(n))
+}
+
+impl Fed {
+    pub(crate) fn new() -> Self {
+        let library = Library::open(Options::default()).unwrap();
+        let projections = library.projections();
+        Self { library, log: Vec::new(), scope: Scope::project("test"), projections }
+    }
+
+    /// Records an event at a time, in the scope of the moment.
+    pub(crate) fn feed(&mut self, at_ms: u64, event: impl Into<Event>) {
+        let event = event.into();
+        let recorded = recorded(self.log.len() as u64 + 1, at_ms, &self.scope, event);
+        self.log.push(recorded.clone());
+        for projection in &mut self.projections {
+            projection.apply(std::slice::from_ref(&recorded)).unwrap();
+        }
+    }
+
+    pub(crate) fn cx(&self, now_ms: u64) -> Context {
+        let caller = Caller { holds: self.scope.clone(), scope: self.scope.clone(), ..Caller::system() };
+        Context::new(now_ms, caller, self.scope.clone(), CommandId([1; 16]))
+    }
+
+    pub(crate) fn digests(&self) -> Vec<(&'static str, [u8; 32])> {
+        self.projections.iter().map(|p| (p.name(), p.digest().unwrap())).collect()
+    }
+
+    /// The digests of a library built anew from the log, in one batch, without the payloads that `erased` names.
+    pub(crate) fn rebuilt(&self, erased: impl Fn(&Event) -> bool) -> Vec<(&'static str, [u8; 32])> {
+        let library = Library::open(Options::default()).unwrap();
+        let log: Vec<Recorded> = self
+            .log
+            .iter()
+            .map(|recorded| Recorded {
+                record: Arc::clone(&recorded.record),
+                event: recorded.event.clone().filter(|event| !erased(event)),
+            })
+            .collect();
+        let mut projections = library.projections();
+        projections
+            .iter_mut()
+            .map(|p| {
+                p.apply(&log).unwrap();
+                (p.name(), p.digest().unwrap())
+            })
+            .collect()
+    }
+}
+
+fn recorded(seq: u64, at_ms: u64, scope: &Scope, event: Event) -> Recorded {
+    let cx = Context::new(at_ms, Caller::system(), scope.clone(), CommandId([0; 16]));
+    let (kind, schema, payload) = event.encode().unwrap();
+    let draft = Draft {
+        stream: "test".into(),
+        id: EventId(u128::from(seq).to_le_bytes()),
+        kind,
+        schema,
+        meta: Meta::of(&cx),
+        payload,
+    };
+    let record = Record { seq, version: seq, draft, leaf: [0; 32], chain: [0; 32] };
+    Recorded { record: Arc::new(record), event: Some(event) }
+}

@@ -1,0 +1,72 @@
+//! Layers whose read models are not there yet: their queries say so. One `impl` goes when its read model comes.
+
+use crate::library::Library;
+use athena_schemas::context::Context;
+use athena_schemas::operation::Operation;
+use athena_schemas::refusal::{Code, Refusal};
+
+fn absent<T>(layer: &str) -> Result<T, Refusal> {
+    Err(Refusal::new(Code::Unavailable, format!("this build has no read model of {layer}")))
+}
+
+macro_rules! absent {
+    ($layer:ident { $($query:ident: $Query:ident),* $(,)? }) => {
+        impl athena_schemas::layers::$layer::Queries for Library {
+            $(fn $query(&self, _: &Context, _: athena_schemas::layers::$layer::$Query)
+                -> Result<<athena_schemas::layers::$layer::$Query as Operation>::Returns, Refusal> {
+                absent(stringify!($layer))
+            })*
+        }
+    };
+}
+
+absent! { run { list: List, show: Show, sessions: Sessions } }
+absent! { prospective {
+    get_task: GetTask,
+    list_tasks: ListTasks,
+    list_goals: ListGoals,
+    list_triggers: ListTriggers,
+    pending: Pending,
+} }
+absent! { procedural {} }
+absent! { graph {
+    get_entity: GetEntity,
+    search_entities: SearchEntities,
+    neighbors: Neighbors,
+    find_path: FindPath,
+    search_graph: SearchGraph,
+    as_of: AsOf,
+    get_communities: GetCommunities,
+    summarize_community: SummarizeCommunity,
+} }
+absent! { meta {
+    coverage: Coverage,
+    gaps: Gaps,
+    confidence: Confidence,
+    expertise: Expertise,
+    quality: Quality,
+    load: Load,
+    usage: Usage,
+    explain: Explain,
+    access_log: AccessLog,
+    staleness: Staleness,
+    stats: Stats,
+} }
+absent! { consolidation {} }
+absent! { rag {
+    retrieve: Retrieve,
+    bm25_search: Bm25Search,
+    vector_search: VectorSearch,
+    hybrid_search: HybridSearch,
+    graph_search: GraphSearch,
+    plan_query: PlanQuery,
+    expand_query: ExpandQuery,
+    hyde: Hyde,
+    rerank: Rerank,
+    pack: Pack,
+    explain: Explain,
+} }
+absent! { store { list_scopes: ListScopes } }
+absent! { approval {} }
+absent! { privacy {} }
+absent! { upstream {} }
