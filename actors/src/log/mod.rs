@@ -4,19 +4,29 @@
 //! every event its place, writes the group with one sync and answers. Readers ([`reader`]) pull by position and never wait
 //! for the writer. Read in this order: [`frame`] (an event as bytes), [`store`] (where frames are kept), [`writer`].
 
+pub mod actor;
 mod anchor;
 mod blobs;
+mod checkpoint;
+mod consumer;
 mod frame;
 mod group;
+mod journal;
 mod open;
 mod reader;
+mod snapshots;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod verify;
 mod writer;
 
+pub use checkpoint::{Checkpoint, Signer};
+pub use consumer::{Consumer, Lease, Page, Parked};
 pub use frame::{GENESIS, Hash};
+pub use snapshots::{Snapshot, Snapshots};
 pub use store::Store;
+pub use verify::{Finding, VerifyReport, verify_folder};
 
 use athena_schemas::envelope::{Draft, Seq};
 use athena_schemas::ports::{LogError, LogReader};
@@ -146,6 +156,26 @@ pub struct OpenReport {
     pub head: Seq,
     /// Its chain hash.
     pub chain: Hash,
+    /// The torn tail that was cut off the journal: written when the process or the machine died, and never acknowledged as
+    /// durable.
+    pub cut: Option<Cut>,
+    /// Events that were acknowledged without a sync and lost with the power.
+    pub lost_unsynced: u64,
+    /// Whether the anchor vouched for the head. Without it the whole chain was checked instead.
+    pub anchored: bool,
+    /// Events whose hashes were checked on opening.
+    pub checked: u64,
+}
+
+/// A torn tail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The journal file.
+    pub journal: String,
+    /// Where it was cut, bytes from its start.
+    pub at: u64,
+    /// Bytes cut off.
+    pub bytes: u64,
 }
 
 /// A handle on the log; clones share one writer. When the last one is gone, the writer writes out what it holds and ends.
@@ -228,6 +258,75 @@ impl LogHandle {
         // A full queue is waited for, off the runtime's threads.
         let sent = tokio::task::spawn_blocking(move || queue.send(closing).is_ok()).await.unwrap_or(false);
         if sent { outcome.await.unwrap_or(Ok(())) } else { Ok(()) }
+    }
+
+    /// Rewrites what is kept without what was replaced, on the writer's thread: appends wait meanwhile.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    pub async fn compact(&self) -> Result<(), LogError> {
+        let (send, outcome) = oneshot::channel();
+        let message = Message::Compact(Box::new(move |result| drop(send.send(result))));
+        self.queue.try_send(message).map_err(|_| LogError::Closed)?;
+        outcome.await.unwrap_or(Err(LogError::Closed))
+    }
+
+    /// Makes everything durable, signs the head and keeps the checkpoint. Keep a copy elsewhere as well.
+    ///
+    /// # Errors
+    /// When the log is closed or the disk fails.
+    pub async fn checkpoint(&self, signer: &Signer, at_ms: u64) -> Result<Checkpoint, LogError> {
+        let seq = self.sync().await?;
+        let chain = self.slot.get()?.frame(seq)?.map_or(Ok(GENESIS), |bytes| {
+            frame::hashes(&bytes).map(|(_, chain)| chain).map_err(LogError::Damaged)
+        })?;
+        let checkpoint = signer.sign(seq, &chain, at_ms);
+        let text = serde_json::to_vec(&checkpoint).map_err(|error| LogError::Io(error.to_string()))?;
+        self.remember(vec![([b"c".as_slice(), &seq.to_be_bytes()].concat(), Some(text))]).await?;
+        Ok(checkpoint)
+    }
+
+    /// The checkpoints kept in the store, oldest first.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn checkpoints(&self) -> Result<Vec<Checkpoint>, LogError> {
+        let kept = self.slot.get()?.meta(b"c")?;
+        kept.iter()
+            .map(|(_, text)| serde_json::from_slice(text).map_err(|error| LogError::Damaged(error.to_string())))
+            .collect()
+    }
+
+    /// Checks every event against its hashes, the indexes and a checkpoint, beside the running writer.
+    ///
+    /// # Errors
+    /// When the disk fails. What is wrong with the data is not an error but a finding.
+    pub fn verify(&self, checkpoint: Option<&Checkpoint>) -> Result<VerifyReport, LogError> {
+        let head = *self.head.borrow();
+        Ok(verify::verify_store(&*self.slot.get()?, head, checkpoint))
+    }
+
+    /// A durable consumer: where it is, who works for it, what it could not digest. Created with its first change.
+    pub fn consumer(&self, name: impl Into<String>) -> Consumer {
+        Consumer::new(self.clone(), name.into())
+    }
+
+    /// Whether the log fell over and had to be opened anew: changes with every such event.
+    pub(crate) fn failures(&self) -> watch::Receiver<u64> {
+        self.slot.failures()
+    }
+
+    /// Small facts under a prefix.
+    pub(crate) fn recall(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, LogError> {
+        Ok(self.slot.get()?.meta(prefix)?)
+    }
+
+    /// Keeps small facts; they become durable with the next synced append.
+    pub(crate) async fn remember(&self, facts: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), LogError> {
+        let (send, outcome) = oneshot::channel();
+        let message = Message::Meta(facts, Box::new(move |result| drop(send.send(result))));
+        self.queue.try_send(message).map_err(|_| LogError::Limit("too many appends are waiting".into()))?;
+        outcome.await.unwrap_or(Err(LogError::Closed)).map(drop)
     }
 
     /// Reads by position, never through the queue.

@@ -1,15 +1,27 @@
 //! Opening a log so that nothing acknowledged is missing, or refusing to.
+//!
+//! 1. Look over the journal ([`journal`]): a torn tail is cut and reported, damage in what had been synced refuses.
+//! 2. Let fjall open its database.
+//! 3. Compare with the anchor ([`anchor`]): a head below what was durable refuses.
+//! 4. Check the chain from the anchor on.
 
 use super::anchor::{self, Anchor, Found, Mark};
-use super::frame::{GENESIS, Hash};
-use super::store::{Store, StoreError, disk::Disk, disk::convert_io, memory::Memory};
-use super::{Location, OpenReport};
+use super::frame::{self, GENESIS, Hash};
+use super::journal::{self, Journal, Tail};
+use super::store::{Store, StoreError, disk, disk::Disk, memory::Memory};
+use super::{Cut, Location, OpenReport};
 use crate::files;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::LogError;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Events before the anchor that are checked as well.
+const CHECK_BEFORE: Seq = 64;
+
+const WHAT_TO_DO: &str = "`athena log verify` names every damaged position; restore the store's folder from a backup";
 
 /// An open store and how far it is.
 pub(crate) struct Opened {
@@ -48,10 +60,8 @@ impl Opener {
             Location::Memory => Ok(Self::Memory(Memory::default())),
             Location::Folder(folder) => {
                 std::fs::create_dir_all(&folder).map_err(|error| io(&error))?;
-                let lock = files::lock(&folder.join("lock"))
-                    .map_err(|error| io(&error))?
-                    .ok_or(StoreError::Locked)?;
-                Ok(Self::Folder { folder, _lock: lock })
+                let lock = files::lock(&folder.join("lock")).map_err(|error| io(&error))?;
+                Ok(Self::Folder { folder, _lock: lock.ok_or(StoreError::Locked)? })
             }
         }
     }
@@ -65,41 +75,171 @@ impl Opener {
             Self::Memory(store) => {
                 let (head, chain) = store.last()?.unwrap_or((0, GENESIS));
                 let store = Arc::new(store.clone());
-                let report = OpenReport { head, chain };
+                let report = OpenReport { head, chain, anchored: true, ..OpenReport::default() };
                 Ok((Opened { store, head, chain, synced: head, anchor: None }, report))
             }
             Self::Folder { folder, .. } => open_folder(folder),
         }
+    }
+
+    /// Empties the journal of a store that was written out and closed, so that the next opening has nothing to replay.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn tidy(&self) -> Result<(), LogError> {
+        let Self::Folder { folder, .. } = self else { return Ok(()) };
+        let journals = journal::survey(&folder.join("db")).map_err(|error| io(&error))?;
+        // The file itself stays: without one, fjall would count its own sequence from the start.
+        journals.last().map_or(Ok(()), |active| journal::cut(&active.path, 0).map(drop)).map_err(|error| io(&error))
     }
 }
 
 fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     let path = folder.join("anchor");
     let found = anchor::read(&path).map_err(|error| io(&error))?;
-    let store = Disk::open(folder)?;
-    let (head, chain) = store.last()?.unwrap_or((0, GENESIS));
-    if let Found::Mark(mark) = found
-        && head < mark.synced
-    {
-        return Err(lost(head, mark.synced));
+    let mark = if let Found::Mark(mark) = found { Some(mark) } else { None };
+    let journals = journal::survey(&folder.join("db")).map_err(|error| io(&error))?;
+    let torn = judge(&journals, mark.as_ref())?;
+    let kept = match &torn {
+        Some((path, cut)) => journal::cut(path, cut.at).map_err(|error| io(&error))?,
+        None => Vec::new(),
+    };
+    let opened = open_database(folder).and_then(|store| {
+        let (head, chain) = store.last()?.unwrap_or((0, GENESIS));
+        let mut report = OpenReport { head, chain, cut: None, anchored: mark.is_some() || head == 0, ..OpenReport::default() };
+        let replayed = journals.iter().filter_map(|journal| journal.events.map(|(first, _)| first)).min();
+        compare(&store, mark.as_ref(), replayed, &mut report)?;
+        Ok((store, report))
+    });
+    let (store, mut report) = match (opened, torn) {
+        (Ok((store, report)), torn) => (store, OpenReport { cut: torn.map(|(_, cut)| cut), ..report }),
+        (Err(error), None) => return Err(error),
+        (Err(error), Some((path, cut))) => {
+            // A refusal leaves every byte as it was found.
+            journal::put_back(&path, cut.at, &kept).map_err(|error| io(&error))?;
+            return Err(error);
+        }
+    };
+    if let Some(cut) = &report.cut {
+        tracing::warn!(journal = cut.journal, at = cut.at, bytes = cut.bytes, "a torn tail was cut off the log's journal");
     }
+    let (head, chain) = (report.head, report.chain);
+    report.lost_unsynced = mark.map_or(0, |mark| mark.head.saturating_sub(head));
     // Opening has synced the journal, so all there is is on disk.
     let mut anchor = Anchor::open(&path).map_err(|error| io(&error))?;
     anchor.write(&Mark { head, chain, synced: head });
     anchor.sync();
     let opened = Opened { store: Arc::new(store), head, chain, synced: head, anchor: Some(anchor) };
-    Ok((opened, OpenReport { head, chain }))
+    Ok((opened, report))
 }
 
-/// The refusal to open with less than was acknowledged.
-fn lost(head: Seq, acknowledged: Seq) -> LogError {
+/// Tells a torn tail, which is cut, from damage in what had been synced, which refuses.
+pub(crate) fn judge(journals: &[Journal], mark: Option<&Mark>) -> Result<Option<(PathBuf, Cut)>, LogError> {
+    let known = journals.iter().filter_map(|journal| journal.events.map(|(_, last)| last)).max();
+    for (place, journal) in journals.iter().enumerate() {
+        let Tail::Torn { at, bytes, proof } = &journal.tail else { continue };
+        let name = journal.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let from = known.map_or(1, |last| last + 1);
+        // A journal is synced as a whole before its successor is begun.
+        if place + 1 < journals.len() {
+            let from = journal.events.map_or(1, |(_, last)| last + 1);
+            return Err(damaged(&name, *at, &format!("positions from {from} on")));
+        }
+        let proven = proof.map_or(0, |proof| {
+            let lost = known.map_or(proof.first.saturating_sub(1), |last| last + 1);
+            if proof.synced >= lost { proof.synced } else { 0 }
+        });
+        let anchored = mark.map_or(0, |mark| if known.is_some_and(|last| last < mark.synced) { mark.synced } else { 0 });
+        let to = proven.max(anchored);
+        if to > 0 {
+            return Err(damaged(&name, *at, &format!("positions {} to {to}", from.min(to))));
+        }
+        return Ok(Some((journal.path.clone(), Cut { journal: name, at: *at, bytes: *bytes })));
+    }
+    Ok(None)
+}
+
+/// Lets fjall open its files; what it panics over is damage.
+pub(crate) fn open_database(folder: &Path) -> Result<Disk, LogError> {
+    match catch_unwind(AssertUnwindSafe(|| Disk::open(folder))) {
+        Ok(Ok(store)) => Ok(store),
+        Ok(Err(StoreError::Damaged(text))) => Err(LogError::Damaged(format!("{text}; {WHAT_TO_DO}"))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(LogError::Damaged(format!("the storage engine cannot read its own files; {WHAT_TO_DO}"))),
+    }
+}
+
+/// Compares what was opened with the anchor and checks the chain from there on, and over all that was replayed from the
+/// journal: fjall skips a batch whose sequence number, which no checksum covers, was changed.
+fn compare(
+    store: &dyn Store,
+    mark: Option<&Mark>,
+    replayed: Option<Seq>,
+    report: &mut OpenReport,
+) -> Result<(), LogError> {
+    let head = report.head;
+    if let Some(mark) = mark {
+        if head < mark.synced {
+            return Err(LogError::Damaged(format!(
+                "positions {} to {} were acknowledged as durable and are missing; the log ends at {head}. {WHAT_TO_DO}",
+                head + 1,
+                mark.synced
+            )));
+        }
+        if mark.head > 0 && mark.head <= head {
+            let found = store.frame(mark.head)?.and_then(|bytes| frame::hashes(&bytes).ok());
+            if found.map(|(_, chain)| chain) != Some(mark.chain) {
+                return Err(LogError::Damaged(format!(
+                    "position {} is not the event that was acknowledged there. {WHAT_TO_DO}",
+                    mark.head
+                )));
+            }
+        }
+    }
+    // Without an anchor nothing vouches for the rest: all of it is checked.
+    let anchored = mark.map_or(0, |mark| mark.head.min(head).saturating_sub(CHECK_BEFORE));
+    let from = replayed.map_or(anchored, |first| anchored.min(first.saturating_sub(1)));
+    report.checked = check_chain(store, from, head)?;
+    Ok(())
+}
+
+/// Checks that the events after `from` up to `head` are all there and follow from each other. Answers how many.
+fn check_chain(store: &dyn Store, from: Seq, head: Seq) -> Result<u64, LogError> {
+    let at = |seq: Seq, cause: &str| LogError::Damaged(format!("position {seq}: {cause}. {WHAT_TO_DO}"));
+    let mut chain = match from {
+        0 => GENESIS,
+        seq => {
+            let bytes = store.frame(seq)?.ok_or_else(|| at(seq, "it is missing from the log"))?;
+            frame::hashes(&bytes).map_err(|cause| at(seq, &cause))?.1
+        }
+    };
+    let (mut expected, mut problem) = (from + 1, None);
+    store.scan(from, &mut |seq, bytes| {
+        if seq != expected {
+            problem = Some(at(expected, "it is missing from the log"));
+            return false;
+        }
+        match frame::verify(bytes, &chain) {
+            Ok(frame) if frame.record.seq == seq => chain = frame.record.chain,
+            Ok(frame) => problem = Some(at(seq, &format!("an event of position {} lies here", frame.record.seq))),
+            Err(cause) => problem = Some(at(seq, &cause)),
+        }
+        expected += 1;
+        problem.is_none()
+    })?;
+    match problem {
+        Some(error) => Err(error),
+        None if expected != head + 1 => Err(at(expected, "it is missing from the log")),
+        None => Ok(head - from),
+    }
+}
+
+fn damaged(journal: &str, at: u64, positions: &str) -> LogError {
     LogError::Damaged(format!(
-        "positions {} to {acknowledged} were acknowledged as durable and are missing; the log ends at {head}. Restore the \
-         store's folder from a backup",
-        head + 1
+        "the journal {journal} is damaged at byte {at}, in what had been synced: {positions} are affected. {WHAT_TO_DO}"
     ))
 }
 
 pub(crate) fn io(error: &std::io::Error) -> LogError {
-    convert_io(error).into()
+    disk::convert_io(error).into()
 }

@@ -14,18 +14,21 @@ use tokio::sync::watch;
 const PAGE_BYTES_MAX: usize = 32 << 20;
 
 /// Where the store is while it is open; otherwise why it is not.
-pub(crate) struct Slot(RwLock<Result<Arc<dyn Store>, LogError>>);
+pub(crate) struct Slot {
+    store: RwLock<Result<Arc<dyn Store>, LogError>>,
+    failures: watch::Sender<u64>,
+}
 
 impl Default for Slot {
     fn default() -> Self {
-        Self(RwLock::new(Err(LogError::Closed)))
+        Self { store: RwLock::new(Err(LogError::Closed)), failures: watch::Sender::new(0) }
     }
 }
 
 impl Slot {
     /// The store, for one page.
     pub(crate) fn get(&self) -> Result<Arc<dyn Store>, LogError> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.store.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Closes the store and puts in its place what `open` makes. Readers wait meanwhile; those under way finish their page
@@ -34,16 +37,26 @@ impl Slot {
         &self,
         open: impl FnOnce() -> Result<(Arc<dyn Store>, T), LogError>,
     ) -> Result<(Arc<dyn Store>, T), LogError> {
-        let mut held = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.store.write().unwrap_or_else(PoisonError::into_inner);
         release(&mut held);
         let opened = open();
         *held = opened.as_ref().map(|(store, _)| Arc::clone(store)).map_err(LogError::clone);
         opened
     }
 
+    /// Tells whoever watches that appends may have been lost on the way.
+    pub(crate) fn fail(&self) {
+        self.failures.send_modify(|count| *count += 1);
+    }
+
+    /// Counts the failures.
+    pub(crate) fn failures(&self) -> watch::Receiver<u64> {
+        self.failures.subscribe()
+    }
+
     /// Closes the store for good.
     pub(crate) fn close(&self) {
-        release(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+        release(&mut self.store.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 

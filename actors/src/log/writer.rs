@@ -431,7 +431,10 @@ impl Writer {
                 }
                 // Refused before anything was written, because of an earlier failure in the background.
                 StoreError::Poisoned if !retried && self.last() == before => retried = true,
-                other => return Err(LogError::Unknown(other.to_string())),
+                other => {
+                    self.slot.fail();
+                    return Err(LogError::Unknown(other.to_string()));
+                }
             }
         }
     }
@@ -459,7 +462,7 @@ impl Writer {
             }
         }
         self.slot.close();
-        result
+        result.and_then(|()| self.opener.tidy())
     }
 }
 

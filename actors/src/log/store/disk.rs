@@ -13,6 +13,7 @@ use athena_schemas::id::EventId;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What this store promises.
 pub(crate) const CAPS: Caps = Caps {
@@ -29,6 +30,9 @@ const JOURNAL_MAX: u64 = 64 << 20;
 
 /// Blocks of the log are large, because it is mostly read in order.
 const LOG_BLOCK: u32 = 16 << 10;
+
+/// How long writing out memory may take.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The key in `meta` that every group writes: how far the log was synced when the group was written. A group found behind
 /// damage thereby proves that what is damaged had been on disk.
@@ -174,7 +178,16 @@ impl Store for Disk {
 
     fn flush(&self) -> Result<(), StoreError> {
         for keyspace in self.keyspaces() {
-            keyspace.rotate_memtable_and_wait().map_err(|error| convert(&error))?;
+            keyspace.rotate_memtable().map_err(|error| convert(&error))?;
+        }
+        // fjall's own waiting never ends when the disk is full, so this one looks for that.
+        let deadline = Instant::now() + FLUSH_PATIENCE;
+        while self.keyspaces().iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            self.database.persist(PersistMode::Buffer).map_err(|error| convert(&error))?;
+            if Instant::now() > deadline {
+                return Err(StoreError::Io(format!("writing out memory took longer than {FLUSH_PATIENCE:?}")));
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
         }
         Ok(())
     }

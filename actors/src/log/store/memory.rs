@@ -59,14 +59,22 @@ impl Store for Memory {
     }
 
     fn scan(&self, after: Seq, visit: Visit<'_>) -> Result<(), StoreError> {
-        let shelves = self.read();
-        let start = usize::try_from(after).unwrap_or(usize::MAX);
-        for (seq, bytes) in (after + 1..).zip(shelves.frames.iter().skip(start)) {
-            if !visit(seq, bytes) {
-                break;
+        // In pages, so that no lock is held while somebody looks at them.
+        const PAGE: usize = 256;
+        let mut seq = after;
+        loop {
+            let start = usize::try_from(seq).unwrap_or(usize::MAX);
+            let page: Vec<Vec<u8>> = self.read().frames.iter().skip(start).take(PAGE).cloned().collect();
+            for bytes in &page {
+                seq += 1;
+                if !visit(seq, bytes) {
+                    return Ok(());
+                }
+            }
+            if page.len() < PAGE {
+                return Ok(());
             }
         }
-        Ok(())
     }
 
     fn frame(&self, seq: Seq) -> Result<Option<Vec<u8>>, StoreError> {
