@@ -98,6 +98,9 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     let path = folder.join("anchor");
     let found = anchor::read(&path).map_err(|error| io(&error))?;
     let mark = if let Found::Mark(mark) = found { Some(mark) } else { None };
+    if mark.is_some_and(|mark| mark.synced > 0) {
+        check_files(folder)?;
+    }
     let journals = journal::survey(&folder.join("db")).map_err(|error| io(&error))?;
     let torn = judge(&journals, mark.as_ref())?;
     let kept = match &torn {
@@ -131,6 +134,18 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     anchor.sync();
     let opened = Opened { store: Arc::new(store), head, chain, synced: head, anchor: Some(anchor) };
     Ok((opened, report))
+}
+
+/// Sees to it that the files are there without which fjall would take a keyspace, or all of it, for new: it would remove
+/// what is left of the old one.
+pub(crate) fn check_files(folder: &Path) -> Result<(), LogError> {
+    let needed = (0..=4).map(|keyspace| format!("db/keyspaces/{keyspace}/current")).chain(["db/version".into()]);
+    for name in needed {
+        if !folder.join(&name).is_file() {
+            return Err(LogError::Damaged(format!("the file {name} is missing, and with it all positions. {WHAT_TO_DO}")));
+        }
+    }
+    Ok(())
 }
 
 /// Tells a torn tail, which is cut, from damage in what had been synced, which refuses.

@@ -7,7 +7,7 @@ use super::anchor::{self, Found};
 use super::checkpoint::Checkpoint;
 use super::frame::{self, Frame, GENESIS, Hash};
 use super::journal::{self, Journal, Tail};
-use super::open::{io, judge, open_database};
+use super::open::{check_files, io, judge, open_database};
 use super::store::Store;
 use super::Cut;
 use crate::files::hex;
@@ -76,9 +76,15 @@ pub fn verify_folder(folder: &Path, checkpoint: Option<&Checkpoint>) -> Result<V
         Found::Mark(mark) => Some(mark),
         Found::Missing | Found::Unreadable => None,
     };
+    let mut report = VerifyReport::default();
+    if mark.is_some_and(|mark| mark.synced > 0)
+        && let Err(error) = check_files(folder)
+    {
+        report.note(None, error.to_string());
+        return Ok(report);
+    }
     let copy = Copy::make(folder).map_err(|error| io(&error))?;
     let journals = journal::survey(&copy.0.join("db")).map_err(|error| io(&error))?;
-    let mut report = VerifyReport::default();
     match judge(&journals, mark.as_ref()) {
         Ok(Some((path, Cut { at, bytes, .. }))) => {
             report.torn_bytes = bytes;
