@@ -7,4 +7,5 @@
 )]
 
 mod daemon;
+mod faults;
 mod floors;

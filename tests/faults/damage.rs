@@ -16,7 +16,7 @@ impl Tally {
     fn count(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Refused(_) => self.refused += 1,
-            Verdict::Found(_) => self.found += 1,
+            Verdict::Found => self.found += 1,
             Verdict::Opened { .. } => self.harmless += 1,
         }
     }

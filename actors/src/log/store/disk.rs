@@ -216,7 +216,14 @@ pub(crate) fn convert(error: &fjall::Error) -> StoreError {
     match error {
         fjall::Error::Poisoned => StoreError::Poisoned,
         fjall::Error::Locked => StoreError::Locked,
-        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => convert_io(error),
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => match error.kind() {
+            io::ErrorKind::NotFound => StoreError::Damaged("a file of the storage engine is missing".into()),
+            // Seeking to before the start, by what a cut file says of itself.
+            io::ErrorKind::InvalidInput | io::ErrorKind::Other => {
+                StoreError::Damaged(format!("the storage engine cannot read its own files: {error}"))
+            }
+            _ => convert_io(error),
+        },
         other => StoreError::Damaged(format!("the storage engine cannot read its own files: {other:?}")),
     }
 }
