@@ -63,7 +63,8 @@ fn a_flipped_bit_in_a_table_is_never_read_as_data() {
     let (mut dice, mut tally) = (Dice(2), Tally::default());
     for _ in 0..cases(8, 200) {
         let case = dead.copy();
-        let tables: Vec<_> = files(&case.path.join("db/keyspaces")).into_iter().filter(|path| data_len(path) > 0).collect();
+        let tables: Vec<_> =
+            files(&case.path.join("db/keyspaces")).into_iter().filter(|path| data_len(path) > 0).collect();
         let table = &tables[dice.below(tables.len())];
         let at = flip(table, &mut dice, data_len(table));
         let what = format!("{} byte {at}", table.strip_prefix(&case.path).unwrap().display());

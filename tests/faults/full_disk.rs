@@ -86,7 +86,9 @@ async fn fill_and_free(folder: &Path, round: u64) -> (u64, u64) {
 #[test]
 fn a_full_disk_refuses_reads_on_and_recovers_in_the_same_process() {
     let Some(small) = Small::mount(48) else {
-        return tell("A FULL DISK WAS NOT TRIED: mounting a tmpfs is not permitted here; only the limit on file sizes is");
+        return tell(
+            "A FULL DISK WAS NOT TRIED: mounting a tmpfs is not permitted here; only the limit on file sizes is",
+        );
     };
     let number = cases(1, 10);
     let mut events = 0;
@@ -94,7 +96,9 @@ fn a_full_disk_refuses_reads_on_and_recovers_in_the_same_process() {
         let (acknowledged, _) = runtime().block_on(fill_and_free(&small.path(), round));
         events += acknowledged;
     }
-    tell(format_args!("full disk: {number} times on a tmpfs, {events} acknowledged, 0 lost, reads and recovery in process"));
+    tell(format_args!(
+        "full disk: {number} times on a tmpfs, {events} acknowledged, 0 lost, reads and recovery in process"
+    ));
 }
 
 const FOLDER: &str = "ATHENA_FAULTS_LIMITED";

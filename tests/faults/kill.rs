@@ -28,7 +28,10 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
             let (log, report) = LogHandle::open(path.as_path(), options(Mode::Sync)).unwrap();
             let reader = log.reader();
             for n in &told {
-                assert!(reader.find(draft(*n, 0).id).unwrap().is_some(), "round {round}: event {n} was acknowledged");
+                assert!(
+                    reader.find(draft(*n, 0).id).unwrap().is_some(),
+                    "round {round}: event {n} was acknowledged"
+                );
             }
             events = told.len() as u64;
             unanswered = report.head - events;

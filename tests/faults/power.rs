@@ -33,7 +33,9 @@ fn a_torn_tail_is_cut_and_the_rest_opens() {
         }
     }
     assert!(cut > 0);
-    tell(format_args!("torn tails: {number} cases, {cut} cut inside a group, 0 did not open, 0 acknowledged as durable lost"));
+    tell(format_args!(
+        "torn tails: {number} cases, {cut} cut inside a group, 0 did not open, 0 acknowledged as durable lost"
+    ));
 }
 
 #[test]

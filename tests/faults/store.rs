@@ -105,7 +105,10 @@ impl Dead {
             Err(other) => panic!("{what}: neither opened nor refused as damaged: {other}"),
             Ok((log, report)) => runtime().block_on(async {
                 let head = report.head;
-                assert!(head >= durable, "{what}: opened with {head}, {durable} were acknowledged as durable");
+                assert!(
+                    head >= durable,
+                    "{what}: opened with {head}, {durable} were acknowledged as durable"
+                );
                 let whole = self.is_whole(&log, head);
                 if let Err(trouble) = &whole {
                     assert!(!checked.is_clean(), "{what}: {trouble}, but verify finds nothing");
@@ -175,7 +178,8 @@ pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
 
 /// The journal that is being written.
 pub(super) fn active_journal(log: &Path) -> PathBuf {
-    let journals = files(&log.join("db")).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "jnl"));
+    let journals =
+        files(&log.join("db")).into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "jnl"));
     journals.max_by_key(|path| path.file_stem().unwrap().to_str().unwrap().parse::<u64>().unwrap()).unwrap()
 }
 
@@ -187,7 +191,8 @@ pub(super) fn data_len(path: &Path) -> usize {
 /// By blocks first: journals end in 64 MiB of zeros, and tests are not optimised.
 fn used(bytes: &[u8]) -> usize {
     const ZEROS: [u8; 4096] = [0; 4096];
-    let zeros: usize = bytes.rchunks(4096).take_while(|block| **block == ZEROS[..block.len()]).map(<[u8]>::len).sum();
+    let zeros: usize =
+        bytes.rchunks(4096).take_while(|block| **block == ZEROS[..block.len()]).map(<[u8]>::len).sum();
     let rest = &bytes[..bytes.len() - zeros];
     rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }

@@ -49,11 +49,17 @@ impl Actor for LogActor {
         _: &mut LogHandle,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            LogMessage::Failed => Err("an append may have been lost; starting again from what the log holds".into()),
+            LogMessage::Failed => {
+                Err("an append may have been lost; starting again from what the log holds".into())
+            }
         }
     }
 
-    async fn post_stop(&self, _: ActorRef<LogMessage>, log: &mut LogHandle) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<LogMessage>,
+        log: &mut LogHandle,
+    ) -> Result<(), ActorProcessingErr> {
         Ok(log.close().await?)
     }
 }

@@ -72,7 +72,10 @@ impl Consumer {
             && lease.owner != owner
             && lease.until_ms > now_ms
         {
-            return Err(LogError::Conflict { stream: format!("consumer/{}", self.name), actual: lease.until_ms });
+            return Err(LogError::Conflict {
+                stream: format!("consumer/{}", self.name),
+                actual: lease.until_ms,
+            });
         }
         state.lease = Some(Lease { owner: owner.into(), until_ms: now_ms.saturating_add(for_ms) });
         self.save(&state).await

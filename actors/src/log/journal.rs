@@ -80,7 +80,8 @@ pub(crate) fn survey(database: &Path) -> io::Result<Vec<Journal>> {
     };
     for entry in entries {
         let path = entry?.path();
-        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
+        let number =
+            path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<u64>().ok());
         if let (Some(number), Some("jnl")) = (number, path.extension().and_then(|ext| ext.to_str())) {
             found.push((number, path));
         }
@@ -137,7 +138,9 @@ fn proof(data: &[u8], from: usize) -> Option<Proof> {
     let mut newest = None;
     let mut at = from + 1;
     while at < data.len() {
-        let Some(step) = data.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 1)) else { break };
+        let Some(step) = data.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 1)) else {
+            break;
+        };
         at += step;
         let Some((group, next)) = batch(data, at) else {
             at += 1;
@@ -184,7 +187,8 @@ fn batch(bytes: &[u8], at: usize) -> Option<(Group, usize)> {
     }
     let mut sum = Xxh3::new();
     sum.update(bytes.get(body..cursor.at)?);
-    let whole = cursor.byte()? == 3 && cursor.u64()? == sum.digest() && cursor.take(TRAILER.len())? == TRAILER;
+    let whole =
+        cursor.byte()? == 3 && cursor.u64()? == sum.digest() && cursor.take(TRAILER.len())? == TRAILER;
     whole.then_some((group, cursor.at))
 }
 
@@ -283,7 +287,8 @@ mod tests {
     fn any_flipped_bit_is_seen_and_proven_unless_it_is_in_the_last_group() {
         let (_folder, path, bytes) = written();
         let len = without_zeros(&bytes).len();
-        let ends: Vec<usize> = std::iter::successors(batch(&bytes, 0), |(_, at)| batch(&bytes, *at)).map(|(_, at)| at).collect();
+        let ends: Vec<usize> =
+            std::iter::successors(batch(&bytes, 0), |(_, at)| batch(&bytes, *at)).map(|(_, at)| at).collect();
         assert_eq!(ends.len(), 3);
         assert_eq!(ends[2], len);
         for at in 0..len {
@@ -308,7 +313,9 @@ mod tests {
         let (_folder, path, bytes) = written();
         let len = without_zeros(&bytes).len();
         let torn = &bytes[..len - 20];
-        let Tail::Torn { at, bytes: lost, proof: None } = look(&path, torn).tail else { panic!("it is torn") };
+        let Tail::Torn { at, bytes: lost, proof: None } = look(&path, torn).tail else {
+            panic!("it is torn")
+        };
         let kept = cut(&path, at).unwrap();
         assert_eq!(kept.len() as u64, lost);
         let journal = survey(path.parent().unwrap()).unwrap().remove(0);

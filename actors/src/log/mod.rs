@@ -293,7 +293,9 @@ impl LogHandle {
     pub fn checkpoints(&self) -> Result<Vec<Checkpoint>, LogError> {
         let kept = self.slot.get()?.meta(b"c")?;
         kept.iter()
-            .map(|(_, text)| serde_json::from_slice(text).map_err(|error| LogError::Damaged(error.to_string())))
+            .map(|(_, text)| {
+                serde_json::from_slice(text).map_err(|error| LogError::Damaged(error.to_string()))
+            })
             .collect()
     }
 

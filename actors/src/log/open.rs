@@ -21,7 +21,8 @@ use std::sync::Arc;
 /// Events before the anchor that are checked as well.
 const CHECK_BEFORE: Seq = 64;
 
-const WHAT_TO_DO: &str = "`athena log verify` names every damaged position; restore the store's folder from a backup";
+const WHAT_TO_DO: &str =
+    "`athena log verify` names every damaged position; restore the store's folder from a backup";
 
 /// An open store and how far it is.
 pub(crate) struct Opened {
@@ -90,7 +91,10 @@ impl Opener {
         let Self::Folder { folder, .. } = self else { return Ok(()) };
         let journals = journal::survey(&folder.join("db")).map_err(|error| io(&error))?;
         // The file itself stays: without one, fjall would count its own sequence from the start.
-        journals.last().map_or(Ok(()), |active| journal::cut(&active.path, 0).map(drop)).map_err(|error| io(&error))
+        journals
+            .last()
+            .map_or(Ok(()), |active| journal::cut(&active.path, 0).map(drop))
+            .map_err(|error| io(&error))
     }
 }
 
@@ -109,7 +113,13 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     };
     let opened = open_database(folder).and_then(|store| {
         let (head, chain) = store.last()?.unwrap_or((0, GENESIS));
-        let mut report = OpenReport { head, chain, cut: None, anchored: mark.is_some() || head == 0, ..OpenReport::default() };
+        let mut report = OpenReport {
+            head,
+            chain,
+            cut: None,
+            anchored: mark.is_some() || head == 0,
+            ..OpenReport::default()
+        };
         let replayed = journals.iter().filter_map(|journal| journal.events.map(|(first, _)| first)).min();
         compare(&store, mark.as_ref(), replayed, &mut report)?;
         Ok((store, report))
@@ -124,7 +134,12 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
         }
     };
     if let Some(cut) = &report.cut {
-        tracing::warn!(journal = cut.journal, at = cut.at, bytes = cut.bytes, "a torn tail was cut off the log's journal");
+        tracing::warn!(
+            journal = cut.journal,
+            at = cut.at,
+            bytes = cut.bytes,
+            "a torn tail was cut off the log's journal"
+        );
     }
     let (head, chain) = (report.head, report.chain);
     report.lost_unsynced = mark.map_or(0, |mark| mark.head.saturating_sub(head));
@@ -139,10 +154,13 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
 /// Sees to it that the files are there without which fjall would take a keyspace, or all of it, for new: it would remove
 /// what is left of the old one.
 pub(crate) fn check_files(folder: &Path) -> Result<(), LogError> {
-    let needed = (0..=4).map(|keyspace| format!("db/keyspaces/{keyspace}/current")).chain(["db/version".into()]);
+    let needed =
+        (0..=4).map(|keyspace| format!("db/keyspaces/{keyspace}/current")).chain(["db/version".into()]);
     for name in needed {
         if !folder.join(&name).is_file() {
-            return Err(LogError::Damaged(format!("the file {name} is missing, and with it all positions. {WHAT_TO_DO}")));
+            return Err(LogError::Damaged(format!(
+                "the file {name} is missing, and with it all positions. {WHAT_TO_DO}"
+            )));
         }
     }
     Ok(())
@@ -164,7 +182,8 @@ pub(crate) fn judge(journals: &[Journal], mark: Option<&Mark>) -> Result<Option<
             let lost = known.map_or(proof.first.saturating_sub(1), |last| last + 1);
             if proof.synced >= lost { proof.synced } else { 0 }
         });
-        let anchored = mark.map_or(0, |mark| if known.is_some_and(|last| last < mark.synced) { mark.synced } else { 0 });
+        let anchored =
+            mark.map_or(0, |mark| if known.is_some_and(|last| last < mark.synced) { mark.synced } else { 0 });
         let to = proven.max(anchored);
         if to > 0 {
             return Err(damaged(&name, *at, &format!("positions {} to {to}", from.min(to))));
@@ -180,7 +199,9 @@ pub(crate) fn open_database(folder: &Path) -> Result<Disk, LogError> {
         Ok(Ok(store)) => Ok(store),
         Ok(Err(StoreError::Damaged(text))) => Err(LogError::Damaged(format!("{text}; {WHAT_TO_DO}"))),
         Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(LogError::Damaged(format!("the storage engine cannot read its own files; {WHAT_TO_DO}"))),
+        Err(_) => {
+            Err(LogError::Damaged(format!("the storage engine cannot read its own files; {WHAT_TO_DO}")))
+        }
     }
 }
 
@@ -236,7 +257,9 @@ fn check_chain(store: &dyn Store, from: Seq, head: Seq) -> Result<u64, LogError>
         }
         match frame::verify(bytes, &chain) {
             Ok(frame) if frame.record.seq == seq => chain = frame.record.chain,
-            Ok(frame) => problem = Some(at(seq, &format!("an event of position {} lies here", frame.record.seq))),
+            Ok(frame) => {
+                problem = Some(at(seq, &format!("an event of position {} lies here", frame.record.seq)))
+            }
             Err(cause) => problem = Some(at(seq, &cause)),
         }
         expected += 1;

@@ -3,13 +3,13 @@
 //! A folder is checked through a copy whose tables are hard links, because opening a database changes its journal; the
 //! folder itself is only read. So it works beside a running daemon, and on a store that refuses to open.
 
+use super::Cut;
 use super::anchor::{self, Found};
 use super::checkpoint::Checkpoint;
 use super::frame::{self, Frame, GENESIS, Hash};
 use super::journal::{self, Journal, Tail};
 use super::open::{check_files, io, judge, open_database};
 use super::store::Store;
-use super::Cut;
 use crate::files::hex;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::LogError;
@@ -58,7 +58,11 @@ impl VerifyReport {
 
     fn note(&mut self, at: Option<(Seq, Seq)>, what: String) {
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { first: at.map(|(first, _)| first), last: at.map(|(_, last)| last), what });
+            self.findings.push(Finding {
+                first: at.map(|(first, _)| first),
+                last: at.map(|(_, last)| last),
+                what,
+            });
         }
     }
 }
@@ -137,8 +141,7 @@ struct Walk<'a> {
 
 fn check(store: &dyn Store, head: Seq, report: &mut VerifyReport) {
     report.head = head;
-    let mut walk =
-        Walk { store, expected: 1, chain: Some(GENESIS), streams: HashMap::new(), broken: false };
+    let mut walk = Walk { store, expected: 1, chain: Some(GENESIS), streams: HashMap::new(), broken: false };
     let mut stride = 1;
     while walk.expected <= head {
         let from = walk.expected;
@@ -239,7 +242,11 @@ fn check_checkpoint(store: &dyn Store, head: Seq, checkpoint: &Checkpoint, repor
     if !checkpoint.is_signed() {
         report.note(None, "the checkpoint's signature does not fit it".into());
     } else if checkpoint.seq > head {
-        report.add(head + 1, checkpoint.seq, "rolled back: the checkpoint vouches for them and they are missing");
+        report.add(
+            head + 1,
+            checkpoint.seq,
+            "rolled back: the checkpoint vouches for them and they are missing",
+        );
     } else if chain_at(store, checkpoint.seq).map(|chain| hex(&chain)).as_ref() != Some(&checkpoint.chain) {
         report.add(1, checkpoint.seq, "rewritten: the checkpoint vouches for another history");
     }
@@ -310,4 +317,3 @@ fn never_changes(path: &Path) -> bool {
     let folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
     folder == Some("tables") || path.components().any(|part| part.as_os_str() == "blobs")
 }
-

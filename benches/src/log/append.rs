@@ -14,7 +14,11 @@ use std::time::{Duration, Instant};
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// Runs `appenders` closed loops for a while; answers appends a second.
-async fn rate<F>(settings: &Settings, appenders: usize, append: impl Fn(u64) -> F + Clone + Send + 'static) -> anyhow::Result<f64>
+async fn rate<F>(
+    settings: &Settings,
+    appenders: usize,
+    append: impl Fn(u64) -> F + Clone + Send + 'static,
+) -> anyhow::Result<f64>
 where
     F: Future<Output = anyhow::Result<()>> + Send,
 {
@@ -75,15 +79,29 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             [(1, "limit_1", "sqlite_full_1", "sealed_1"), (64, "limit_64", "sqlite_full_64", "sealed_64")]
         {
             let folder = settings.folder()?;
-            now.insert(limit, peer(settings, Peer::start(Bare::create(&folder.path().join("bare"), true)?), appenders).await?);
+            now.insert(
+                limit,
+                peer(settings, Peer::start(Bare::create(&folder.path().join("bare"), true)?), appenders)
+                    .await?,
+            );
             now.insert(own, log(settings, Mode::Sync, appenders, true).await?);
-            now.insert(full, peer(settings, Peer::start(Sqlite::create(&folder.path().join("full"), true)?), appenders).await?);
+            now.insert(
+                full,
+                peer(settings, Peer::start(Sqlite::create(&folder.path().join("full"), true)?), appenders)
+                    .await?,
+            );
         }
         let folder = settings.folder()?;
-        now.insert("engine_64", peer(settings, Peer::start(Engine::create(&folder.path().join("engine"))?), 64).await?);
+        now.insert(
+            "engine_64",
+            peer(settings, Peer::start(Engine::create(&folder.path().join("engine"))?), 64).await?,
+        );
         now.insert("sealed_again_64", log(settings, Mode::Sync, 64, true).await?);
         now.insert("buffered_64", log(settings, Mode::Buffer, 64, true).await?);
-        now.insert("sqlite_normal_64", peer(settings, Peer::start(Sqlite::create(&folder.path().join("normal"), false)?), 64).await?);
+        now.insert(
+            "sqlite_normal_64",
+            peer(settings, Peer::start(Sqlite::create(&folder.path().join("normal"), false)?), 64).await?,
+        );
         let (ours, theirs) = read::once(settings).await?;
         now.extend([("read", ours), ("read_sqlite", theirs)]);
         say(format_args!("round {round}: {now:.0?}"));
@@ -95,14 +113,17 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         let pairs = all.get(a).into_iter().flatten().zip(all.get(b).into_iter().flatten());
         median(&pairs.map(|(a, b)| a / b).collect::<Vec<_>>())
     };
-    report(settings, &serde_json::json!({
-        "durable_1_of_limit": ratio("sealed_1", "limit_1"),
-        "durable_64_of_limit": ratio("sealed_64", "limit_64"),
-        "durable_1_of_sqlite_full": ratio("sealed_1", "sqlite_full_1"),
-        "durable_64_of_sqlite_full": ratio("sealed_64", "sqlite_full_64"),
-        "durable_64_of_1": ratio("sealed_64", "sealed_1"),
-        "buffered_64_of_sqlite_normal": ratio("buffered_64", "sqlite_normal_64"),
-        "sealed_of_plain": ratio("sealed_again_64", "engine_64"),
-        "read_of_sqlite": ratio("read", "read_sqlite"),
-    }))
+    report(
+        settings,
+        &serde_json::json!({
+            "durable_1_of_limit": ratio("sealed_1", "limit_1"),
+            "durable_64_of_limit": ratio("sealed_64", "limit_64"),
+            "durable_1_of_sqlite_full": ratio("sealed_1", "sqlite_full_1"),
+            "durable_64_of_sqlite_full": ratio("sealed_64", "sqlite_full_64"),
+            "durable_64_of_1": ratio("sealed_64", "sealed_1"),
+            "buffered_64_of_sqlite_normal": ratio("buffered_64", "sqlite_normal_64"),
+            "sealed_of_plain": ratio("sealed_again_64", "engine_64"),
+            "read_of_sqlite": ratio("read", "read_sqlite"),
+        }),
+    )
 }

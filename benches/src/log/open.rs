@@ -42,14 +42,21 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         killed.push(seconds);
         anyhow::ensure!(log.reader().head() == head + MORE, "events are missing after the kill");
         log.close().await?;
-        say(format_args!("round {}: clean {:.3} s, after a kill {seconds:.3} s, {head} events", round + 1, clean[round]));
+        say(format_args!(
+            "round {}: clean {:.3} s, after a kill {seconds:.3} s, {head} events",
+            round + 1,
+            clean[round]
+        ));
     }
-    report(settings, &serde_json::json!({
-        "events": settings.events,
-        "open_clean_s": median(&clean),
-        "open_killed_s": median(&killed),
-        "bytes_of_raw": bytes_of_raw,
-    }))
+    report(
+        settings,
+        &serde_json::json!({
+            "events": settings.events,
+            "open_clean_s": median(&clean),
+            "open_killed_s": median(&killed),
+            "bytes_of_raw": bytes_of_raw,
+        }),
+    )
 }
 
 /// Starts this program again to append, and kills it once everything was acknowledged.

@@ -43,7 +43,8 @@ pub async fn once(settings: &Settings) -> anyhow::Result<(f64, f64)> {
 fn fill_sqlite(path: &Path, events: u64) -> anyhow::Result<()> {
     let mut sqlite = Sqlite::create(path, false)?;
     for from in (1..=events).step_by(500) {
-        let group = (from..(from + 500).min(events + 1)).map(|n| bytes(&draft(n))).collect::<Result<Vec<_>, _>>()?;
+        let group =
+            (from..(from + 500).min(events + 1)).map(|n| bytes(&draft(n))).collect::<Result<Vec<_>, _>>()?;
         sqlite.write(&group)?;
     }
     Ok(())

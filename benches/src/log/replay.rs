@@ -27,7 +27,8 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
             while after < reader.head() {
                 for record in reader.read(after, 512)? {
                     after = record.seq;
-                    let payload = if open { sealer.open(&record.draft)? } else { Opened::Plain(record.draft.payload) };
+                    let payload =
+                        if open { sealer.open(&record.draft)? } else { Opened::Plain(record.draft.payload) };
                     if let Opened::Plain(bytes) = payload {
                         folded = folded.wrapping_add(bytes.len() as u64);
                     }
@@ -40,13 +41,18 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         let checked = log.verify(None)?;
         anyhow::ensure!(checked.is_clean(), "the log does not verify");
         verified.push(checked.events as f64 / started.elapsed().as_secs_f64());
-        say(format_args!("round {round}: {read:.0?} read, {opened:.0?} opened, {verified:.0?} verified a second"));
+        say(format_args!(
+            "round {round}: {read:.0?} read, {opened:.0?} opened, {verified:.0?} verified a second"
+        ));
     }
     log.close().await?;
-    report(settings, &serde_json::json!({
-        "events": settings.events,
-        "read_per_s": median(&read),
-        "opened_per_s": median(&opened),
-        "verified_per_s": median(&verified),
-    }))
+    report(
+        settings,
+        &serde_json::json!({
+            "events": settings.events,
+            "read_per_s": median(&read),
+            "opened_per_s": median(&opened),
+            "verified_per_s": median(&verified),
+        }),
+    )
 }

@@ -185,7 +185,9 @@ impl Store for Disk {
         while self.keyspaces().iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
             self.database.persist(PersistMode::Buffer).map_err(|error| convert(&error))?;
             if Instant::now() > deadline {
-                return Err(StoreError::Io(format!("writing out memory took longer than {FLUSH_PATIENCE:?}")));
+                return Err(StoreError::Io(format!(
+                    "writing out memory took longer than {FLUSH_PATIENCE:?}"
+                )));
             }
             std::thread::park_timeout(Duration::from_millis(2));
         }
