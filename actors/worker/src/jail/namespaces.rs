@@ -1,0 +1,93 @@
+//! Ids, namespaces and an empty root.
+#![expect(unsafe_code, reason = "id changes and forks are unsafe system calls")]
+
+use super::{filter, limits};
+use crate::process;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{self, ForkResult};
+use std::{fs, io};
+
+/// `nobody`: owns no file, runs no service.
+const NOBODY: u32 = 65_534;
+
+/// Stops being root, in the kernel's eyes and not only in a namespace's. Nothing to do for anybody else.
+pub(super) fn drop_ids() -> io::Result<()> {
+    if !unistd::geteuid().is_root() && !unistd::getuid().is_root() {
+        return Ok(());
+    }
+    // SAFETY: an empty list of groups, and plain id changes, in a process of one thread.
+    unsafe {
+        limits::check(libc::setgroups(0, std::ptr::null()))?;
+        limits::check(libc::setresgid(NOBODY, NOBODY, NOBODY))?;
+        limits::check(libc::setresuid(NOBODY, NOBODY, NOBODY))?;
+    }
+    // The id change made /proc/self root's; the mappings of the next step are written there.
+    limits::dumpable()
+}
+
+/// Enters new user, mount, net, ipc, uts and cgroup namespaces; the next child starts a new pid namespace.
+pub(super) fn enter() -> io::Result<()> {
+    let (uid, gid) = (unistd::geteuid(), unistd::getegid());
+    let flags = CloneFlags::CLONE_NEWUSER
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    // Cgroup namespaces are the youngest; a kernel without them must not cost the others.
+    unshare(flags | CloneFlags::CLONE_NEWCGROUP).or_else(|_| unshare(flags))?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{NOBODY} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{NOBODY} {gid} 1"))?;
+    // The host's name is nobody's business inside.
+    unistd::sethostname("athena").map_err(Into::into)
+}
+
+/// Goes on as process 1 of the new pid namespace. The process that stays outside can only wait and end.
+pub(super) fn become_init() -> io::Result<()> {
+    let waiter = filter::waiter();
+    // SAFETY: the process has one thread, so the child finds no lock held.
+    match unsafe { unistd::fork() }? {
+        ForkResult::Child => Ok(()),
+        ForkResult::Parent { child } => {
+            let closed = unistd::close(super::SOCKET);
+            let locked = limits::drop_capabilities()
+                .and_then(|()| limits::no_new_privileges())
+                .and_then(|()| limits::die_with_parent())
+                .and_then(|()| limits::not_dumpable())
+                .and_then(|()| filter::install(waiter));
+            if closed.is_err() || locked.is_err() {
+                process::exit(process::JAIL_FAILED);
+            }
+            loop {
+                match waitpid(child, None) {
+                    Ok(WaitStatus::Exited(_, code)) => process::exit(code),
+                    Ok(WaitStatus::Signaled(_, signal, _)) => process::exit(128 + signal as i32),
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(_) => process::exit(process::JAIL_FAILED),
+                }
+            }
+        }
+    }
+}
+
+/// Replaces the root by an empty, read-only file system; the old one is gone, not merely hidden.
+pub(super) fn empty_root() -> io::Result<()> {
+    let none = None::<&str>;
+    let inert = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let spot = ["/tmp", "/var", "/mnt", "/usr"]
+        .into_iter()
+        .find(|path| fs::metadata(path).is_ok_and(|it| it.is_dir()));
+    let spot = spot.ok_or(io::ErrorKind::NotFound)?;
+    mount(Some("tmpfs"), spot, Some("tmpfs"), inert, Some("size=4k,nr_inodes=2,mode=0555"))?;
+    unistd::chdir(spot)?;
+    // Stacked onto itself, the old root lies on top of the new one and is taken off.
+    unistd::pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    unistd::chdir("/")?;
+    mount(none, "/", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | inert, none)?;
+    Ok(())
+}

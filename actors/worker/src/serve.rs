@@ -1,0 +1,182 @@
+//! A worker from its first instruction to its last.
+#![expect(unsafe_code, reason = "the socket arrives as a bare descriptor")]
+
+use crate::engines::quickjs::QuickJs;
+use crate::engines::{Engine, Outcome};
+use crate::host::{self, Host};
+use crate::jail::{self, Layers, Level, Plan, SOCKET};
+use crate::wire::{Link, LinkError};
+use crate::{analysis, process, source};
+use athena_schemas::wire::{FRAME_MAX, FaultKind, Finish, FromWorker, Job, Language, Ready, ToWorker};
+use std::cell::RefCell;
+use std::os::fd::FromRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Runs a worker; never returns.
+///
+/// # What the parent provides
+///
+/// * Arguments: `__worker` (first, already consumed or not), then any of `--level full|seccomp|none` (the highest to try for;
+///   `full`), `--least full|seccomp|none` (the lowest to run code at; `seccomp`. `none` means hostile code is kept in by
+///   nothing but its language), `--address-space-mb N` (1024), `--cpu-s N` (600).
+/// * Descriptor 3: one end of a Unix stream socketpair. Every other descriptor is closed.
+/// * An empty environment. The worker clears what it finds, but the kernel keeps the first copy readable to its own process.
+/// * A thread to be forked from that lives as long as the worker may: the kernel kills the worker when that thread ends.
+///
+/// # How it ends
+///
+/// With 0 after its job or when the socket closes; [`crate::JAIL_FAILED`] where the jail cannot be shut as far as `--least`;
+/// [`crate::OUT_OF_MEMORY`]; [`crate::USAGE`]; 128 + N (or by the signal itself below level `full`) when signal N ended it:
+/// SIGSYS (31) is a forbidden system call, SIGKILL and SIGXCPU a limit, SIGABRT and SIGSEGV an engine's failure.
+pub fn main(args: impl Iterator<Item = String>) -> ! {
+    let Some(plan) = plan(args) else { process::exit(process::USAGE) };
+    let mut layers = jail::enter(&plan);
+    // An engine that panics must not write: there is nowhere to, and the fault says what happened.
+    std::panic::set_hook(Box::new(|_| {}));
+    let Ok(mut engines) = Engines::warm() else { process::exit(process::JAIL_FAILED) };
+    jail::shut(&plan, &mut layers);
+    if layers.level() < plan.least {
+        process::exit(process::JAIL_FAILED);
+    }
+    // SAFETY: descriptor 3 is the socket by contract, and nothing else here owns it.
+    let link = Link::new(unsafe { UnixStream::from_raw_fd(SOCKET) });
+    serve(link, &mut engines, &layers)
+}
+
+/// Reads the arguments; none where they make no sense.
+fn plan(args: impl Iterator<Item = String>) -> Option<Plan> {
+    let mut plan = Plan::default();
+    let mut args = args.skip_while(|arg| arg == crate::WORKER);
+    while let Some(name) = args.next() {
+        let value = args.next()?;
+        match name.as_str() {
+            "--level" => plan.level = Level::parse(&value)?,
+            "--least" => plan.least = Level::parse(&value)?,
+            "--address-space-mb" => plan.address_space = value.parse::<u64>().ok()?.checked_mul(1 << 20)?,
+            "--cpu-s" => plan.cpu_s = value.parse().ok()?,
+            _ => return None,
+        }
+    }
+    Some(plan)
+}
+
+/// The engines of a worker.
+struct Engines {
+    quickjs: QuickJs,
+}
+
+impl Engines {
+    /// Creates every engine and lets it do what it will later be forbidden to.
+    fn warm() -> Result<Self, String> {
+        let quickjs = QuickJs::new()?;
+        source::script::emit_run(Language::TypeScript, "const warm: number = 1; warm")
+            .map_err(|fault| fault.message)?;
+        Ok(Self { quickjs })
+    }
+
+    fn versions(&self) -> Vec<String> {
+        vec![self.quickjs.version()]
+    }
+
+    /// The engine for a job.
+    fn choose(&mut self, language: Language) -> Option<&mut dyn Engine> {
+        match language {
+            Language::TypeScript | Language::JavaScript => Some(&mut self.quickjs),
+            Language::Python => None,
+        }
+    }
+}
+
+/// Answers frames until the job is done or nobody asks any more. Nothing is dropped at the end, it is exited from.
+fn serve(mut link: Link, engines: &mut Engines, layers: &Layers) -> ! {
+    let ready =
+        Ready { level: layers.level().to_string(), layers: layers.names(), engines: engines.versions() };
+    let mut reply = link.send(&FromWorker::Ready(ready));
+    loop {
+        let frame = reply.and_then(|()| link.receive::<ToWorker>(None));
+        reply = match frame {
+            Ok(ToWorker::Analyze { language, code }) => {
+                link.send(&FromWorker::Analysis(Box::new(analysis::assess(language, &code))))
+            }
+            Ok(ToWorker::Run(job)) => run(link, engines, &job),
+            // An answer to nothing.
+            Ok(ToWorker::Answer { .. }) => Ok(()),
+            Err(LinkError::Closed) => process::exit(0),
+            Err(_) => process::exit(process::USAGE),
+        }
+    }
+}
+
+/// Runs the job, sends how it ended, and ends.
+fn run(link: Link, engines: &mut Engines, job: &Job) -> ! {
+    jail::limit_cpu(Duration::from_millis(job.limits.cpu_ms));
+    let cpu_before = process::cpu_time();
+    let heap_before = process::peak_memory();
+    let host = Rc::new(RefCell::new(Host::new(link, job.limits, job.clock_ms)));
+    let (engine, outcome) = execute(engines, job, &host);
+    let finish = Finish {
+        result: outcome.result,
+        state: outcome.state,
+        cpu_us: u64::try_from(process::cpu_time().saturating_sub(cpu_before).as_micros()).unwrap_or(u64::MAX),
+        heap_bytes: process::peak_memory().saturating_sub(heap_before),
+        engine,
+    };
+    let sent = host.borrow_mut().done(fitting(finish, job));
+    process::exit(if sent.is_ok() { 0 } else { process::USAGE })
+}
+
+fn execute(engines: &mut Engines, job: &Job, host: &crate::engines::SharedHost) -> (String, Outcome) {
+    let refused = |fault| Outcome { result: Err(fault), state: job.state.clone() };
+    if let Err(fault) = source::within(&job.code, job.limits.source_bytes) {
+        return (String::new(), refused(fault));
+    }
+    let Some(engine) = engines.choose(job.language) else {
+        let message = "no engine here runs this language; use TypeScript";
+        return (String::new(), refused(host::fault(FaultKind::Unsupported, "UnsupportedError", message)));
+    };
+    let version = engine.version();
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.run(job, host)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        let message = "the engine failed on this code; nothing outside the run is affected";
+        refused(host::fault(FaultKind::Thrown, "EngineError", message))
+    });
+    (version, outcome)
+}
+
+/// A finish that a frame can carry. The server cuts values over `limits.result_bytes` into previews; only what could never
+/// reach it fails here.
+fn fitting(mut finish: Finish, job: &Job) -> Finish {
+    const SHARE: usize = FRAME_MAX as usize / 2 - (64 << 10);
+    let over = |what: &str, bytes: usize| {
+        let message = format!(
+            "the {what} has {bytes} bytes, more than the {SHARE} a run can hand back; store it with a call"
+        );
+        host::fault(FaultKind::Limit, "LimitError", message)
+    };
+    if let Ok(value) = &finish.result
+        && value.len() > SHARE
+    {
+        finish.result = Err(over("value", value.len()));
+    }
+    if finish.state.len() > SHARE {
+        finish.result = Err(over("session state", finish.state.len()));
+        finish.state.clone_from(&job.state);
+    }
+    if let Err(fault) = &mut finish.result {
+        shorten(&mut fault.message);
+        shorten(&mut fault.stack);
+        shorten(&mut fault.name);
+    }
+    finish
+}
+
+/// Cuts a text that nobody will read to its end.
+fn shorten(text: &mut String) {
+    const LONGEST: usize = 16 << 10;
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+}

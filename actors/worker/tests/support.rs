@@ -1,0 +1,179 @@
+//! A worker under test and a server that answers it.
+
+use athena_schemas::risk::Limits;
+pub(crate) use athena_schemas::wire::Job;
+use athena_schemas::wire::{Fault, Finish, FromWorker, Language, Namespace, Ready, ToWorker};
+use athena_worker::wire::{Link, LinkError};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// A worker process and the server's end of its socket.
+pub(crate) struct Worker {
+    pub(crate) link: Link,
+    pub(crate) ready: Ready,
+    child: Child,
+}
+
+/// How a run went: its end, and what it sent on the way.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    pub(crate) finish: Finish,
+    pub(crate) calls: Vec<(String, Value)>,
+    pub(crate) logs: Vec<(String, String)>,
+}
+
+impl Worker {
+    /// Starts one and waits until it is ready.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let fd = theirs.as_raw_fd();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
+        command.arg(athena_worker::WORKER).args(args).env_clear().stdin(Stdio::null());
+        // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            });
+        }
+        let child = command.spawn().unwrap();
+        drop(theirs);
+        let mut link = Link::new(ours);
+        let FromWorker::Ready(ready) = link.receive(Some(Instant::now() + Duration::from_secs(20))).unwrap()
+        else {
+            panic!("the first frame must be Ready");
+        };
+        Self { link, ready, child }
+    }
+
+    /// Runs a job; `answer` is the server. A worker that dies instead gives its exit status.
+    pub(crate) fn run(
+        mut self,
+        job: Job,
+        mut answer: impl FnMut(&str, &Value) -> Result<Value, Value>,
+    ) -> Result<Trace, ExitStatus> {
+        let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms) + Duration::from_secs(20);
+        let mut clock_ms = job.clock_ms;
+        let (mut calls, mut logs) = (Vec::new(), Vec::new());
+        let mut due: VecDeque<ToWorker> = VecDeque::new();
+        self.link.send(&ToWorker::Run(Box::new(job))).unwrap();
+        loop {
+            // Answers go out once nothing more comes by itself: calls made together are answered in order.
+            let patience = if due.is_empty() { deadline } else { Instant::now() + Duration::from_millis(2) };
+            match self.link.receive(Some(patience)) {
+                Ok(FromWorker::Call { call, op, params, .. }) => {
+                    let params = serde_json::from_str(&params).unwrap();
+                    let result = answer(&op, &params);
+                    let result = result.map(|it| it.to_string()).map_err(|it| it.to_string());
+                    calls.push((op, params));
+                    clock_ms += 10;
+                    due.push_back(ToWorker::Answer { call, result, clock_ms });
+                }
+                Ok(FromWorker::Timer { call, after_ms }) => {
+                    clock_ms += after_ms;
+                    due.push_back(ToWorker::Answer { call, result: Ok("null".into()), clock_ms });
+                }
+                Ok(FromWorker::Log { level, text }) => logs.push((level, text)),
+                Ok(FromWorker::Done(finish)) => {
+                    self.child.wait().unwrap();
+                    return Ok(Trace { finish: *finish, calls, logs });
+                }
+                Err(LinkError::TimedOut) => match due.pop_front() {
+                    // The worker may have ended meanwhile; the next receive says how.
+                    Some(answer) => drop(self.link.send(&answer)),
+                    None => {
+                        self.child.kill().unwrap();
+                        panic!("neither a frame nor an end: {:?}", self.child.wait());
+                    }
+                },
+                Err(LinkError::Closed) => return Err(self.child.wait().unwrap()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Closes the socket and waits for the end.
+    pub(crate) fn close(self) -> ExitStatus {
+        let Self { link, mut child, .. } = self;
+        drop(link);
+        child.wait().unwrap()
+    }
+}
+
+/// The signal a worker died of, whether it or its waiter says so.
+pub(crate) fn signal(status: ExitStatus) -> Option<i32> {
+    status.signal().or_else(|| status.code().filter(|code| *code > 128).map(|code| code - 128))
+}
+
+/// A job with the tests' defaults.
+pub(crate) fn job(language: Language, code: &str) -> Job {
+    let member = |path: &str| (path.to_owned(), path.replace('.', "/"));
+    Job {
+        language,
+        code: code.to_owned(),
+        input: json!({"n": 20, "name": "Ada"}).to_string(),
+        state: json!({"count": 1}).to_string(),
+        seed: [7; 32],
+        clock_ms: 1_700_000_000_000,
+        limits: Limits { wall_ms: 5_000, ..Limits::BALANCED },
+        namespaces: vec![
+            Namespace {
+                name: "athena".into(),
+                members: ["semantic.search", "semantic.store", "episodic.recall"].map(member).into(),
+            },
+            Namespace {
+                name: "github".into(),
+                members: vec![("create_issue".into(), "github/create_issue".into())],
+            },
+        ],
+    }
+}
+
+/// Runs code against a server that answers every call with `{op, params}`.
+pub(crate) fn run(language: Language, code: &str) -> Trace {
+    run_job(job(language, code))
+}
+
+/// Runs a job against the same server.
+pub(crate) fn run_job(job: Job) -> Trace {
+    Worker::start(&[]).run(job, echo).unwrap_or_else(|status| panic!("the worker died: {status}"))
+}
+
+/// Answers a call with itself; `semantic/store` is refused, `files/module` gives a small module.
+pub(crate) fn echo(op: &str, params: &Value) -> Result<Value, Value> {
+    match op {
+        "semantic/store" => Err(json!({"code": "denied", "message": "no writes today", "try": "tomorrow"})),
+        "files/module" => match params["path"].as_str().unwrap() {
+            "/mcp-servers/github/create_issue.ts" => Ok(json!(
+                "export async function create_issue(args: { title: string }): Promise<unknown> {\n  return callMCPTool('github/create_issue', args);\n}"
+            )),
+            "/skills/broken.ts" => Ok(json!("export const x: = 1;")),
+            "/skills/sum.ts" => Ok(json!(
+                "export default function sum(xs: number[]) { return xs.reduce((a, b) => a + b, 0); }"
+            )),
+            path => Err(json!({"code": "not_found", "message": format!("there is no {path}")})),
+        },
+        _ => Ok(json!({"op": op, "params": params})),
+    }
+}
+
+/// The value of a run that must succeed.
+pub(crate) fn value(language: Language, code: &str) -> Value {
+    let trace = run(language, code);
+    match trace.finish.result {
+        Ok(json) => serde_json::from_str(&json).unwrap(),
+        Err(fault) => panic!("{code}\n{fault:?}"),
+    }
+}
+
+/// The fault of a run that must fail.
+pub(crate) fn fault(language: Language, code: &str) -> Fault {
+    match run(language, code).finish.result {
+        Ok(json) => panic!("{code}\ngave {json}"),
+        Err(fault) => fault,
+    }
+}
