@@ -451,7 +451,6 @@ impl Items {
         match event {
             episodic::Event::Remembered(event) => {
                 let row = EpisodeRow { head: Head::of(recorded), body: event.clone() };
-                self.enter_project(batch, &row.head.scope)?;
                 self.index_episode(batch, &row);
                 batch.put_row(&self.episodes, event.id.as_str(), &row)
             }
@@ -586,7 +585,6 @@ impl Items {
         for old in &event.supersedes {
             self.restand(batch, old, |row| row.supersede(&event.id, from, now, event.reason.clone()))?;
         }
-        self.enter_project(batch, &head.scope)?;
         let row = FactRow {
             head,
             body: event.clone(),
@@ -714,9 +712,21 @@ impl Fold for Items {
     const VERSION: u32 = 1;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
+        // Items of every layer are listed by project.
+        if matches!(recorded.record.draft.kind.family(), 1..=5) {
+            self.enter_project(batch, &recorded.record.draft.meta.scope)?;
+        }
         match event {
             Event::Episodic(event) => self.fold_episodic(batch, event, recorded),
             Event::Semantic(event) => self.fold_semantic(batch, event, recorded),
+            _ => Ok(()),
+        }
+    }
+
+    fn fold_erased(&self, batch: &mut Batch, recorded: &Recorded) -> Result<(), StoreError> {
+        // Families 1 to 5 hold items: a project stays known when its last item is erased.
+        match recorded.record.draft.kind.family() {
+            1..=5 => self.enter_project(batch, &recorded.record.draft.meta.scope),
             _ => Ok(()),
         }
     }

@@ -4,11 +4,14 @@
 //! in time), [`search`] (finding them), [`library`] (all of it together), [`views`] (the answers, one file a layer) and
 //! [`evidence`] (what a decision needs to know).
 
+pub mod agenda;
 pub mod claims;
+pub mod communities;
 pub mod evidence;
 pub mod items;
 pub mod library;
 pub mod likeness;
+pub mod network;
 pub mod search;
 pub mod store;
 pub mod temporal;

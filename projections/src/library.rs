@@ -2,13 +2,15 @@
 //!
 //! Adding a read model is one field and one line in [`Library::open`]; answering a layer's queries is one file in `views/`.
 
+use crate::agenda::Agenda;
 use crate::evidence;
 use crate::items::Items;
+use crate::network::{Graph, Network};
 use crate::search::embed::Embedder;
 use crate::search::{Finder, Search};
 use crate::store::{Fold, Rows, Store, StoreError};
 use athena_schemas::catalog::{AllQueries, Command, Query};
-use athena_schemas::context::{Context, Evidence};
+use athena_schemas::context::{Context, Evidence, Scope};
 use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer, Views};
@@ -34,6 +36,10 @@ pub struct Options {
 pub struct Library {
     /// Episodes, facts and their indexes.
     pub items: Items,
+    /// Tasks, goals and triggers.
+    pub agenda: Agenda,
+    /// Entities and edges.
+    pub graph: Graph,
     /// The read side of search.
     pub finder: Finder,
     /// The rows of all read models.
@@ -42,6 +48,8 @@ pub struct Library {
     options: Options,
     log: Option<(Arc<dyn LogReader>, Arc<dyn Sealer>)>,
     past: Mutex<Option<(Seq, Arc<Library>)>>,
+    /// The graph last asked for, as of its version.
+    pub(crate) networks: Mutex<Option<(Scope, u64, Arc<Network>)>>,
 }
 
 impl Library {
@@ -59,8 +67,26 @@ impl Library {
         let search = Search::open(index.as_deref(), options.model.clone())?;
         let finder = search.finder();
         let items = Items::open(&store).map_err(failed)?;
-        let shared = vec![rows(&store, items.clone()).map_err(failed)?, Shared::of(Box::new(search))];
-        Ok(Self { items, finder, store, shared, options, log: None, past: Mutex::default() })
+        let agenda = Agenda::open(&store).map_err(failed)?;
+        let graph = Graph::open(&store).map_err(failed)?;
+        let shared = vec![
+            rows(&store, items.clone()).map_err(failed)?,
+            rows(&store, agenda.clone()).map_err(failed)?,
+            rows(&store, graph.clone()).map_err(failed)?,
+            Shared::of(Box::new(search)),
+        ];
+        Ok(Self {
+            items,
+            agenda,
+            graph,
+            finder,
+            store,
+            shared,
+            options,
+            log: None,
+            past: Mutex::default(),
+            networks: Mutex::default(),
+        })
     }
 
     /// Gives it the log, so that it can answer as of an earlier position.

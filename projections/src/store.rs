@@ -393,6 +393,14 @@ pub trait Fold: Send + 'static {
     /// When the disk fails.
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError>;
 
+    /// Folds an event whose content was erased: only its clear part is left.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn fold_erased(&self, _batch: &mut Batch, _recorded: &Recorded) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// All its tables: their content is its digest, and a rebuild empties them.
     fn tables(&self) -> Vec<Table>;
 }
@@ -437,8 +445,9 @@ impl<F: Fold> Rows<F> {
         let Some(last) = records.last().map(|last| last.record.seq) else { return Ok(()) };
         let mut batch = self.store.batch();
         for recorded in records.iter().filter(|recorded| recorded.record.seq > self.position) {
-            if let Some(event) = &recorded.event {
-                self.fold.fold(&mut batch, event, recorded)?;
+            match &recorded.event {
+                Some(event) => self.fold.fold(&mut batch, event, recorded)?,
+                None => self.fold.fold_erased(&mut batch, recorded)?,
             }
         }
         let last = last.max(self.position);

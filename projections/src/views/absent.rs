@@ -21,24 +21,7 @@ macro_rules! absent {
 }
 
 absent! { run { list: List, show: Show, sessions: Sessions } }
-absent! { prospective {
-    get_task: GetTask,
-    list_tasks: ListTasks,
-    list_goals: ListGoals,
-    list_triggers: ListTriggers,
-    pending: Pending,
-} }
 absent! { procedural {} }
-absent! { graph {
-    get_entity: GetEntity,
-    search_entities: SearchEntities,
-    neighbors: Neighbors,
-    find_path: FindPath,
-    search_graph: SearchGraph,
-    as_of: AsOf,
-    get_communities: GetCommunities,
-    summarize_community: SummarizeCommunity,
-} }
 absent! { meta {
     coverage: Coverage,
     gaps: Gaps,

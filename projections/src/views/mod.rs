@@ -2,6 +2,8 @@
 
 mod absent;
 mod episodic;
+mod graph;
+mod prospective;
 mod semantic;
 
 use crate::items::{EpisodeRow, FactRow};
