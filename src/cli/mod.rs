@@ -8,12 +8,14 @@ mod completions;
 mod config;
 mod daemon;
 mod exec;
+mod forget;
 mod log;
 mod memory;
 mod output;
 mod run;
 mod serve;
 mod session;
+mod upstream;
 
 use athena_schemas::refusal::{Code, Refusal};
 use clap::{Args, Parser, Subcommand};
@@ -79,12 +81,16 @@ enum Command {
     Remember(memory::Remember),
     /// Search long-term memory
     Recall(memory::Recall),
+    /// Forget memories by id
+    Forget(forget::Forget),
     /// Find tools, memory operations and skills
     Search(memory::Search),
     /// Read the event log
     Log(log::Log),
     /// List, show, resume and cancel runs
     Run(run::Run),
+    /// The MCP servers behind Athena
+    Upstream(upstream::Upstream),
     /// Run, ask or stop the store's daemon
     Daemon(daemon::Daemon),
     /// Show the settings
@@ -137,6 +143,8 @@ impl Command {
             Self::Call(command) => command.run(session).await,
             Self::Remember(command) => command.run(session).await,
             Self::Recall(command) => command.run(session).await,
+            Self::Forget(command) => command.run(session).await,
+            Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,
             Self::Log(command) => command.run(session).await,
             Self::Run(command) => command.run(session).await,

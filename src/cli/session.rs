@@ -103,6 +103,24 @@ impl Session {
         self.client().await?.request(request).await
     }
 
+    /// Asks a person, on the terminal; `--yes` answers, and where nobody can be asked the answer is no.
+    ///
+    /// # Errors
+    /// When nobody may be asked.
+    pub(crate) fn confirm(&self, question: &str) -> Result<bool, Refusal> {
+        use std::io::{BufRead, IsTerminal, Write};
+        if self.globals.yes {
+            return Ok(true);
+        }
+        if self.globals.no_input || !std::io::stdin().is_terminal() {
+            return Err(Refusal::invalid(format!("{question} Nobody can be asked here")).hint("--yes"));
+        }
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).map_err(super::call::unreadable)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
     /// The position that `--at` names.
     async fn at(&self) -> Result<Option<Seq>, Refusal> {
         let Some(at) = &self.globals.at else { return Ok(None) };

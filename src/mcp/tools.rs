@@ -142,7 +142,8 @@ async fn recall(asked: &impl Ask, params: &Value) -> Result<Value, Refusal> {
     let Recall { query, layers, limit, as_of } = parse("recall", params)?;
     let mut params = json!({ "query": query, "limit": limit });
     set(&mut params, "layers", layers.map(Value::from));
-    set(&mut params, "as_of", as_of.map(Value::from));
+    // As far as was known then: what happened up to that time.
+    set(&mut params, "range", as_of.map(|to| json!({ "to": to })));
     Ok(listed("hits", asked.ask("rag/retrieve", params).await?))
 }
 
