@@ -2,11 +2,15 @@
 
 use super::profile::{Profile, instructions};
 use super::tools::{self, Asked};
+use super::{prompts, resources};
 use athena_schemas::context::{Caller, Channel, Party, Scope};
 use athena_schemas::ports::Router;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, Implementation, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ServerCapabilities, ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+    CompletionInfo, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
+    ServerConfig, Tool,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -44,6 +48,10 @@ impl Front {
         }
     }
 
+    fn asked(&self, context: &RequestContext<RoleServer>) -> Asked<'_> {
+        Asked { router: &*self.router, caller: self.caller(context), key: self.key(context) }
+    }
+
     fn key(&self, context: &RequestContext<RoleServer>) -> Option<String> {
         (!self.name.is_empty()).then(|| format!("{}/{}", self.name, context.id))
     }
@@ -51,7 +59,13 @@ impl Front {
 
 impl ServerHandler for Front {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_prompts()
+            .enable_completions()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("athena", env!("CARGO_PKG_VERSION")).with_title("Athena"))
             .with_instructions(instructions())
     }
@@ -82,6 +96,60 @@ impl ServerHandler for Front {
             () = context.ct.cancelled() => Ok(CallToolResponse::Complete(CallToolResult::error(Vec::new()))),
             () = beat(&context) => Err(ErrorData::internal_error("the connection closed", None)),
         }
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        resources::list(&self.asked(&context)).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(ListResourceTemplatesResult::with_all_items(resources::templates()))
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        resources::read(&self.asked(&context), &request.uri).await.map(ReadResourceResponse::Complete)
+    }
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Ok(ListPromptsResult::with_all_items(prompts::list()))
+    }
+
+    async fn get_prompt(
+        &self,
+        request: GetPromptRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        prompts::get(&request.name, request.arguments.as_ref()).map(GetPromptResponse::Complete)
+    }
+
+    async fn complete(
+        &self,
+        request: CompleteRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        let values = match request.argument.name.as_str() {
+            "path" => resources::complete_path(&self.asked(&context), &request.argument.value).await,
+            _ => Vec::new(),
+        };
+        let completion =
+            CompletionInfo::new(values).map_err(|e| ErrorData::internal_error(e.to_string(), None))?;
+        Ok(CompleteResult::new(completion))
     }
 }
 

@@ -1,0 +1,155 @@
+//! Resources: memory items by id, and the typed files that code imports.
+
+use super::tools::Ask;
+use athena_schemas::refusal::{Code, Refusal};
+use rmcp::ErrorData;
+use rmcp::model::{ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
+use serde_json::{Value, json};
+
+/// Files: `athena://files/mcp-servers/github/create_issue.ts`.
+const FILES: &str = "athena://files";
+/// Memory items: `athena://memory/ep_…`.
+const MEMORY: &str = "athena://memory/";
+/// Completions offered at most: MCP allows no more.
+const VALUES_MAX: usize = 100;
+
+/// What can be read by a pattern.
+pub(super) fn templates() -> Vec<ResourceTemplate> {
+    vec![
+        ResourceTemplate::new(format!("{MEMORY}{{id}}"), "memory")
+            .with_title("A memory")
+            .with_description("A memory with its source and time, by its id")
+            .with_mime_type("application/json"),
+        ResourceTemplate::new(format!("{FILES}/{{+path}}"), "file")
+            .with_title("A typed file")
+            .with_description("A function of an upstream server, of Athena or of a skill, as code imports it")
+            .with_mime_type("text/plain"),
+    ]
+}
+
+/// The starting points: the file of each server, and of Athena itself.
+pub(super) async fn list(asked: &impl Ask) -> Result<ListResourcesResult, ErrorData> {
+    let mut found: Vec<Resource> = Vec::new();
+    for folder in ["/mcp-servers", "/skills"] {
+        let entries = asked.ask("files/list", json!({ "path": folder })).await.unwrap_or_default();
+        for name in names(&entries) {
+            let name = name.trim_end_matches('/').to_owned();
+            let uri = format!("{FILES}{folder}/{name}");
+            found.push(Resource::new(uri, name).with_mime_type("text/plain"));
+        }
+    }
+    Ok(ListResourcesResult::with_all_items(found))
+}
+
+/// One resource.
+pub(super) async fn read(asked: &impl Ask, uri: &str) -> Result<ReadResourceResult, ErrorData> {
+    let (text, kind) = if let Some(id) = uri.strip_prefix(MEMORY) {
+        let (op, params) = getter(id).ok_or_else(|| unknown(uri))?;
+        let item = asked.ask(op, params).await.map_err(|refusal| failed(uri, &refusal))?;
+        (item.to_string(), "application/json")
+    } else if let Some(path) = uri.strip_prefix(FILES).filter(|path| path.starts_with('/')) {
+        let text = asked.ask("files/read", json!({ "path": path })).await;
+        let text = match text {
+            // A folder is read as the list of what is in it.
+            Err(_) => asked
+                .ask("files/list", json!({ "path": path }))
+                .await
+                .map(|entries| names(&entries).join("\n").into()),
+            found => found,
+        };
+        let text = text.map_err(|refusal| failed(uri, &refusal))?;
+        (text.as_str().map_or_else(|| text.to_string(), str::to_owned), "text/plain")
+    } else {
+        return Err(unknown(uri));
+    };
+    Ok(ReadResourceResult::new(vec![ResourceContents::text(text, uri).with_mime_type(kind)]))
+}
+
+/// Paths that begin as `begun` does.
+pub(super) async fn complete_path(asked: &impl Ask, begun: &str) -> Vec<String> {
+    let begun = begun.trim_start_matches('/');
+    let folder = begun.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let entries = asked.ask("files/list", json!({ "path": format!("/{folder}") })).await.unwrap_or_default();
+    let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+    let paths = names(&entries).into_iter().map(|name| format!("{prefix}{name}"));
+    paths.filter(|path| path.starts_with(begun)).take(VALUES_MAX).collect()
+}
+
+/// The operation that gives an item, by the kind of its id.
+fn getter(id: &str) -> Option<(&'static str, Value)> {
+    let (kind, _) = id.split_once('_')?;
+    Some(match kind {
+        "ep" => ("episodic/get", json!({ "id": id })),
+        "fa" => ("semantic/get", json!({ "id": id })),
+        "ta" => ("prospective/get_task", json!({ "id": id })),
+        "en" => ("graph/get_entity", json!({ "id": id })),
+        _ => return None,
+    })
+}
+
+/// Names in an answer of `files/list`, whichever of its two shapes.
+fn names(entries: &Value) -> Vec<String> {
+    let entries = entries.get("entries").unwrap_or(entries);
+    let name = |entry: &Value| entry.as_str().or_else(|| entry.get("name")?.as_str()).map(str::to_owned);
+    entries.as_array().into_iter().flatten().filter_map(name).collect()
+}
+
+fn unknown(uri: &str) -> ErrorData {
+    ErrorData::resource_not_found("Resource not found", Some(json!({ "uri": uri })))
+}
+
+fn failed(uri: &str, refusal: &Refusal) -> ErrorData {
+    match refusal.code {
+        Code::NotFound | Code::Invalid => unknown(uri),
+        _ => ErrorData::internal_error(refusal.to_string(), Some(json!({ "uri": uri }))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file system of three names and one memory.
+    struct Small;
+
+    impl Ask for Small {
+        async fn ask(&self, op: &str, params: Value) -> Result<Value, Refusal> {
+            match (op, params["path"].as_str().or(params["id"].as_str())) {
+                ("files/list", Some("/mcp-servers")) => Ok(json!(["README.md", "github/"])),
+                ("files/list", Some("/mcp-servers/github")) => Ok(json!([{ "name": "create_issue.ts" }])),
+                ("files/read", Some("/mcp-servers/README.md")) => Ok(json!("# Servers")),
+                ("episodic/get", Some("ep_1")) => Ok(json!({ "id": "ep_1" })),
+                _ => Err(Refusal::not_found("nothing there")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn files_folders_and_memories_are_read_and_nothing_else() {
+        let text = |result: ReadResourceResult| serde_json::to_string(&result).unwrap();
+        assert!(
+            text(read(&Small, "athena://files/mcp-servers/README.md").await.unwrap()).contains("# Servers")
+        );
+        assert!(
+            text(read(&Small, "athena://files/mcp-servers/github").await.unwrap())
+                .contains("create_issue.ts")
+        );
+        assert!(text(read(&Small, "athena://memory/ep_1").await.unwrap()).contains("ep_1"));
+        for uri in
+            ["athena://memory/ep_2", "athena://memory/xx_1", "athena://filesystem", "file:///etc/passwd"]
+        {
+            let error = read(&Small, uri).await.unwrap_err();
+            assert_eq!(error.data.unwrap()["uri"], uri);
+        }
+    }
+
+    #[tokio::test]
+    async fn paths_are_completed_within_their_folder() {
+        assert_eq!(complete_path(&Small, "mcp-servers/g").await, ["mcp-servers/github/"]);
+        assert_eq!(
+            complete_path(&Small, "mcp-servers/github/").await,
+            ["mcp-servers/github/create_issue.ts"]
+        );
+        assert!(complete_path(&Small, "elsewhere/x").await.is_empty());
+    }
+}
