@@ -12,6 +12,7 @@ mod forget;
 mod log;
 mod memory;
 mod output;
+mod privacy;
 mod run;
 mod serve;
 mod session;
@@ -89,6 +90,8 @@ enum Command {
     Log(log::Log),
     /// List, show, resume and cancel runs
     Run(run::Run),
+    /// What counts as sensitive, and the vault behind the tokens
+    Privacy(privacy::Privacy),
     /// The MCP servers behind Athena
     Upstream(upstream::Upstream),
     /// Run, ask or stop the store's daemon
@@ -144,6 +147,7 @@ impl Command {
             Self::Remember(command) => command.run(session).await,
             Self::Recall(command) => command.run(session).await,
             Self::Forget(command) => command.run(session).await,
+            Self::Privacy(command) => command.run(session).await,
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,
             Self::Log(command) => command.run(session).await,
