@@ -2,6 +2,9 @@
 
 use athena_schemas::layers::run::{Bound, Status};
 
+/// The exit code of a worker that ran out of memory where no engine could say so.
+const OUT_OF_MEMORY: i32 = 71;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -27,9 +30,16 @@ pub struct Death {
 impl Exit {
     /// Reads the end of a worker that did not say [`Done`](athena_schemas::wire::FromWorker::Done). `late`: we killed it at
     /// its deadline.
+    ///
+    /// A worker in namespaces of its own is the child of a process that waits for it and leaves with 128 + its signal, as a
+    /// shell does.
     pub fn read(self, late: bool) -> Death {
         let death = |status, bound, detail: String| Death { status, bound, detail };
         match self {
+            Self::Code(code @ 129..=192) => Self::Signal(code - 128).read(late),
+            Self::Code(OUT_OF_MEMORY) if !late => {
+                death(Status::OutOfMemory, Bound::Memory, "out of memory".into())
+            }
             _ if late => death(Status::TimedOut, Bound::Time, "killed at the deadline".into()),
             Self::Signal(libc::SIGSYS) => {
                 death(Status::Violated, Bound::Process, "a forbidden system call (SIGSYS)".into())
@@ -69,6 +79,8 @@ mod tests {
         assert_eq!(read(Exit::Signal(libc::SIGKILL)), (Status::OutOfMemory, Bound::Memory));
         assert_eq!(read(Exit::Signal(libc::SIGXCPU)), (Status::TimedOut, Bound::Time));
         assert_eq!(read(Exit::Signal(libc::SIGSEGV)), (Status::Violated, Bound::Process));
+        assert_eq!(read(Exit::Code(128 + libc::SIGSYS)), (Status::Violated, Bound::Process));
+        assert_eq!(read(Exit::Code(71)), (Status::OutOfMemory, Bound::Memory));
         assert_eq!(read(Exit::Code(1)), (Status::Violated, Bound::Protocol));
         assert_eq!(Exit::Signal(libc::SIGKILL).read(true).status, Status::TimedOut);
     }

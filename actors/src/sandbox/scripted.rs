@@ -132,11 +132,14 @@ impl Spawn for Scripted {
         self.alive.fetch_add(1, Ordering::SeqCst);
         self.sockets.lock().unwrap().push(theirs.try_clone().unwrap());
         let (script, alive) = (self.script.clone(), self.alive.clone());
+        let socket = theirs.try_clone().unwrap();
         let process = Thread { socket: theirs.try_clone().unwrap(), exit: Some(exit) };
         std::thread::spawn(move || {
             let end = script(Peer(theirs));
             alive.fetch_sub(1, Ordering::SeqCst);
             let _ = ended.send(end);
+            // As a process's end does, whoever else holds a copy.
+            let _ = socket.shutdown(std::net::Shutdown::Both);
         });
         let _ = reply.send(Ok(Spawned { socket: ours, process: Box::new(process) }));
         answer

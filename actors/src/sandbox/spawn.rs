@@ -44,18 +44,19 @@ pub struct Reexec {
 }
 
 impl Reexec {
-    /// Starts the two threads. They end when this and every process it made are dropped.
+    /// Starts the two threads. They end when this and every process it made are dropped. `arguments` follow
+    /// [`WORKER_ARGUMENT`]: the jail's level and its bounds.
     ///
     /// # Errors
     /// When the system has no room for a thread.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(arguments: Vec<String>) -> io::Result<Self> {
         let (deaths, reaped) = mpsc::channel::<Order>();
         std::thread::Builder::new().name("athena-reap".into()).spawn(move || reap(&reaped))?;
         let (orders, spawns) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
             for reply in spawns {
                 // A receiver that is gone drops the process again, which ends it.
-                let _ = reply.send(make(&deaths));
+                let _ = reply.send(make(&arguments, &deaths));
             }
         })?;
         Ok(Self { orders })
@@ -100,17 +101,17 @@ impl Drop for Child {
     }
 }
 
-fn make(deaths: &mpsc::Sender<Order>) -> io::Result<Spawned> {
+fn make(arguments: &[String], deaths: &mpsc::Sender<Order>) -> io::Result<Spawned> {
     // Both ends are close-on-exec; only the copy on descriptor 3 outlives the exec.
     let (ours, theirs) = UnixStream::pair()?;
-    let pid = exec(theirs.as_raw_fd())?;
+    let pid = exec(theirs.as_raw_fd(), arguments)?;
     let process = Box::new(Child { pid, deaths: deaths.clone(), ended: false });
     Ok(Spawned { socket: ours, process })
 }
 
 /// `posix_spawn` of this binary: no fork of our (large) address space, and nothing runs between fork and exec.
 #[expect(unsafe_code, reason = "there is no safe interface that places a descriptor without a fork hook")]
-fn exec(socket: RawFd) -> io::Result<libc::pid_t> {
+fn exec(socket: RawFd, arguments: &[String]) -> io::Result<libc::pid_t> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let program = if cfg!(target_os = "linux") {
         text("/proc/self/exe")?
@@ -118,8 +119,13 @@ fn exec(socket: RawFd) -> io::Result<libc::pid_t> {
         text(&std::env::current_exe()?.to_string_lossy())?
     };
     let null = text("/dev/null")?;
-    let arguments = [text("athena-worker")?, text(WORKER_ARGUMENT)?];
-    let argv = [arguments[0].as_ptr().cast_mut(), arguments[1].as_ptr().cast_mut(), std::ptr::null_mut()];
+    let arguments = ["athena-worker", WORKER_ARGUMENT]
+        .into_iter()
+        .chain(arguments.iter().map(String::as_str))
+        .map(text)
+        .collect::<io::Result<Vec<CString>>>()?;
+    let argv: Vec<_> =
+        arguments.iter().map(|one| one.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect();
     let envp = [std::ptr::null_mut()];
     let check = |code: libc::c_int| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
     let mut pid = 0;
@@ -214,7 +220,7 @@ mod tests {
     /// The test binary, executed again with an argument it takes for a filter, runs no test and leaves with code 0.
     #[tokio::test]
     async fn a_process_is_made_with_one_socket_and_reaped() {
-        let reexec = Reexec::new().unwrap();
+        let reexec = Reexec::new(Vec::new()).unwrap();
         let spawned = reexec.spawn().await.unwrap().unwrap();
         let exit = spawned.process.end(Duration::from_secs(60)).await.unwrap();
         assert_eq!(exit, Exit::Code(0));
@@ -222,7 +228,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_without_grace_is_killed() {
-        let reexec = Reexec::new().unwrap();
+        let reexec = Reexec::new(Vec::new()).unwrap();
         let spawned = reexec.spawn().await.unwrap().unwrap();
         let exit = spawned.process.end(Duration::ZERO).await.unwrap();
         assert!(matches!(exit, Exit::Signal(libc::SIGKILL) | Exit::Code(0)), "{exit:?}");

@@ -3,6 +3,7 @@
 //! The record is what makes a run durable and replayable: what the code could observe is a function of [`Started`] and of the
 //! order of [`Answered`] and [`TimerFired`]. A run waits ([`Waiting`]) without a process, and ends in [`Finished`] once.
 
+use crate::context::Scope;
 use crate::id::Id;
 use crate::layers::common::{Time, ten};
 use crate::operation::{Audience, Operation, Traits};
@@ -621,6 +622,8 @@ pub struct Started {
     pub run: Id,
     /// The run whose code started it (a procedure that executes another).
     pub parent: Option<Id>,
+    /// What its caller could see at most, and so what its calls can; the scope of the event is what they mean by default.
+    pub holds: Scope,
     /// The language.
     pub language: Language,
     /// The source; sensitive values in its literals are tokens.

@@ -1,0 +1,423 @@
+//! One execution, from a worker to an answer: judge, record the start, drive, and see what to make of the end.
+
+use super::drive::{Ended, Stop, drive};
+use super::finish::{End, waiting};
+use super::host::{Beyond, Live, World};
+use super::parts::{Decided, Submission, Verdict};
+use super::record::{Recorder, hash};
+use super::session::Held;
+use super::tape::{Archive, Tape};
+use super::{Inner, alarm, language, meta};
+use crate::sandbox::Worker;
+use athena_schemas::context::{Caller, Channel, Context, Party};
+use athena_schemas::id::Id;
+use athena_schemas::layers::run::{
+    Bound, Doubt, Execute, Outcome, Resumed, Started, Status, Violated, Waiting, Why,
+};
+use athena_schemas::refusal::{Code, Refusal};
+use athena_schemas::risk::Limits;
+use athena_schemas::wire::{Assessment, Language};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// The largest source a worker is shown at all, bytes; the tier's limit is checked by the judge's verdict.
+const SOURCE_MAX: usize = 4 << 20;
+
+/// This build, as records name it.
+const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+/// A run that may start: its record, the worker that judged it and the session it holds.
+pub(super) struct Attempt {
+    pub(super) run: Id,
+    pub(super) tape: Tape,
+    pub(super) recorder: Recorder,
+    pub(super) worker: Worker,
+    pub(super) session: Option<Held>,
+    pub(super) doubt: Option<Doubt>,
+    pub(super) begun: Instant,
+}
+
+/// Code after the worker and the tokenizer have looked at it.
+struct Looked {
+    code: String,
+    input: String,
+    tokenized: u32,
+    assessment: Assessment,
+}
+
+impl Inner {
+    /// A new run.
+    pub(super) async fn fresh(
+        &self,
+        cx: &Context,
+        run: Id,
+        op: Execute,
+        parent: Option<Id>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, Refusal> {
+        let begun = Instant::now();
+        let code = op.code.as_deref().unwrap_or_default();
+        if code.len() > SOURCE_MAX {
+            return Err(too_long(code.len(), SOURCE_MAX as u64));
+        }
+        let language = op.language.unwrap_or_else(|| language::detect(code));
+        let mut worker = self.worker(parent.is_some(), cancel).await?;
+        let looked = self.look(cx, &mut worker, language, code, &op.input).await?;
+        let session = match &op.session {
+            Some(name) => Some(self.hold(cx, name, cancel).await?),
+            None => None,
+        };
+        let submission = Submission {
+            run: &run,
+            parent: parent.as_ref(),
+            language,
+            code: &looked.code,
+            session: op.session.as_deref(),
+        };
+        let verdict = match &looked.assessment.syntax {
+            // What does not parse asks for nothing.
+            Some(_) => Verdict::Allow { limits: Limits::BALANCED },
+            None => self.parts.judge.judge(cx, &looked.assessment, submission).await?,
+        };
+        let tier = match &verdict {
+            Verdict::Allow { limits } | Verdict::Ask { limits, .. } => *limits,
+            Verdict::Deny { .. } => Limits::BALANCED,
+        };
+        if code.len() as u64 > tier.source_bytes {
+            return Err(too_long(code.len(), tier.source_bytes));
+        }
+        let limits = op.limits.unwrap_or_default().lower(tier);
+        let mut recorder = self.recorder(&run, meta(cx), 0);
+        let tape = self.begin(
+            cx,
+            &run,
+            parent,
+            language,
+            &looked,
+            limits,
+            session.as_ref(),
+            &worker,
+            &mut recorder,
+        )?;
+        let doubt = None;
+        let attempt = Attempt { run, tape, recorder, worker, session, doubt, begun };
+        match (looked.assessment.syntax, verdict) {
+            (Some(fault), _) => self.finish(cx, attempt, None, End::fault(fault)).await,
+            (None, Verdict::Deny { message }) => {
+                metrics::counter!("athena_runs_denied").increment(1);
+                self.finish(cx, attempt, None, End::of(Status::Denied, "Denied", &message)).await
+            }
+            (None, Verdict::Ask { approval, message, .. }) => {
+                wait(attempt, Waiting { call: 0, why: Why::Approval(approval), message }).await
+            }
+            (None, Verdict::Allow { .. }) => self.go(cx, attempt, cancel).await,
+        }
+    }
+
+    /// A run that was begun before.
+    pub(super) async fn resumed(
+        &self,
+        cx: &Context,
+        tape: Tape,
+        doubt: Option<Doubt>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, Refusal> {
+        let begun = Instant::now();
+        let run = tape.started.run.clone();
+        if let Some(Waiting { why: Why::Approval(approval), message, call }) = &tape.waiting {
+            match self.parts.judge.decided(cx, approval).await? {
+                Decided::Approved => {}
+                Decided::Pending => return Ok(waiting(&tape, Some(approval.clone()), message, begun)),
+                // A call's refusal is for the code to hear; a run's is its end.
+                Decided::Denied { .. } if *call > 0 => {}
+                Decided::Denied { reason } => {
+                    let attempt = self.attempt(cx, run, tape, None, begun, cancel).await?;
+                    return self.finish(cx, attempt, None, End::of(Status::Denied, "Denied", &reason)).await;
+                }
+            }
+        }
+        if let (Some(call), None) = (tape.in_doubt(), doubt) {
+            let message = in_doubt(&tape, call);
+            if tape.status() == Status::Uncertain {
+                return Ok(waiting(&tape, None, &message, begun));
+            }
+            let attempt = self.attempt(cx, run, tape, None, begun, cancel).await?;
+            return wait(attempt, Waiting { call, why: Why::Uncertain, message }).await;
+        }
+        let mut attempt = self.attempt(cx, run, tape, doubt, begun, cancel).await?;
+        attempt.recorder.push(Resumed { uncertain: doubt, build: BUILD.into() })?;
+        // On disk before anything leaves again: another crash must find the run in doubt where it is.
+        attempt.recorder.commit(true).await?;
+        attempt.tape.waiting = None;
+        attempt.tape.interrupted = false;
+        self.go(cx, attempt, cancel).await
+    }
+
+    async fn attempt(
+        &self,
+        cx: &Context,
+        run: Id,
+        tape: Tape,
+        doubt: Option<Doubt>,
+        begun: Instant,
+        cancel: &CancellationToken,
+    ) -> Result<Attempt, Refusal> {
+        let worker = self.worker(tape.started.parent.is_some(), cancel).await?;
+        let session = match &tape.started.session {
+            // Its own session, whoever resumes it.
+            Some(session) => {
+                let owner = tape.caller();
+                Some(self.hold_as(&owner, &tape.meta.scope, &session.name, cancel).await?)
+            }
+            None => None,
+        };
+        let recorder = self.recorder(
+            &run,
+            athena_schemas::envelope::Meta { command: tape.meta.command, ..meta(cx) },
+            tape.version,
+        );
+        let recorder = recorder.scoped(tape.meta.scope.clone());
+        Ok(Attempt { run, tape, recorder, worker, session, doubt, begun })
+    }
+
+    /// Drives the worker and makes something of the end.
+    async fn go(
+        &self,
+        cx: &Context,
+        attempt: Attempt,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, Refusal> {
+        let Attempt { run, tape, recorder, worker, session, doubt, begun } = attempt;
+        let original = tape.caller();
+        let live = Live {
+            router: self.router()?,
+            caller: Caller {
+                party: Party::Code,
+                channel: Channel::Sandbox,
+                run: Some(run.clone()),
+                scope: tape.meta.scope.clone(),
+                ..original
+            },
+            run: run.clone(),
+            effects: self.parts.effects.clone(),
+            clock: self.parts.clock.clone(),
+            count: self.parts.count,
+            recorder,
+            doubt,
+        };
+        let jail = worker.ready().level.clone();
+        let mut world = World::new(&tape, Beyond::Live(Box::new(live)));
+        let started = Instant::now();
+        let ended = drive(worker, tape.job(), &mut world, cancel).await;
+        let worker_us = micros(started);
+        let end = match ended {
+            Ended::Done(finish) => End::done(*finish),
+            Ended::Died(death) => {
+                let violated = Violated {
+                    bound: death.bound,
+                    exfiltration: death.bound == Bound::Network,
+                    detail: death.detail.clone(),
+                };
+                alarm(&run, &violated);
+                if let Some(recorder) = world.recorder() {
+                    recorder.push(violated)?;
+                }
+                End::died(&death, &tape.started.limits)
+            }
+            Ended::Stopped(Stop::Cancelled) => End::of(Status::Cancelled, "Cancelled", "it was cancelled"),
+            Ended::Stopped(Stop::Diverged(found)) => End::of(
+                Status::Failed,
+                "Divergence",
+                &format!(
+                    "at call {} the record has {}, the code did {}",
+                    found.call, found.expected, found.got
+                ),
+            ),
+            Ended::Stopped(Stop::Broken(refusal)) => return Err(refusal),
+            Ended::Stopped(Stop::PlayedOut) => return Err(Refusal::internal("a living run was played out")),
+            Ended::Stopped(Stop::Approval { call, approval, message }) => {
+                let (recorder, _) = world.into_parts()?;
+                return hold_back(tape, recorder, call, approval, message, begun).await;
+            }
+        };
+        let (recorder, seen) = world.into_parts()?;
+        let over = End { worker_us, jail, ..end };
+        self.settle(cx, run, tape, recorder, seen, session, over, begun).await
+    }
+
+    async fn worker(&self, nested: bool, cancel: &CancellationToken) -> Result<Worker, Refusal> {
+        let sandbox = &self.parts.sandbox;
+        let worker = async { if nested { sandbox.nested().await } else { sandbox.worker().await } };
+        tokio::select! {
+            worker = worker => worker,
+            () = cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    async fn hold(&self, cx: &Context, name: &str, cancel: &CancellationToken) -> Result<Held, Refusal> {
+        self.hold_as(&cx.caller, &cx.scope, name, cancel).await
+    }
+
+    async fn hold_as(
+        &self,
+        caller: &Caller,
+        scope: &athena_schemas::context::Scope,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Held, Refusal> {
+        let reader = self.parts.log.reader();
+        let archive = Archive { reader: &*reader, sealer: &*self.parts.sealer };
+        tokio::select! {
+            held = self.sessions.hold(archive, caller, scope, name) => held,
+            () = cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    /// Analysis and tokenizing. Where tokens changed the code, what will run is what was judged.
+    async fn look(
+        &self,
+        cx: &Context,
+        worker: &mut Worker,
+        language: Language,
+        code: &str,
+        input: &serde_json::Value,
+    ) -> Result<Looked, Refusal> {
+        let tokenize = &self.parts.tokenize;
+        let mut assessment = worker.analyze(language, code).await?;
+        let (code, in_code) = match &assessment.syntax {
+            // It will not run; its record must hold no sensitive value all the same.
+            Some(_) => tokenize.text(cx, code).await?,
+            None => tokenize.code(cx, code, &assessment.literals).await?,
+        };
+        if in_code > 0 {
+            // Where it does not parse, the fault keeps the place the agent knows.
+            let fault = assessment.syntax.take();
+            assessment = worker.analyze(language, &code).await?;
+            assessment.syntax = fault.or(assessment.syntax);
+        }
+        let (input, in_input) = tokenize.json(cx, input.clone()).await?;
+        Ok(Looked { code, input: input.to_string(), tokenized: in_code + in_input, assessment })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a start has this many parts, and they meet only here")]
+    fn begin(
+        &self,
+        cx: &Context,
+        run: &Id,
+        parent: Option<Id>,
+        language: Language,
+        looked: &Looked,
+        limits: Limits,
+        session: Option<&Held>,
+        worker: &Worker,
+        recorder: &mut Recorder,
+    ) -> Result<Tape, Refusal> {
+        let namespaces = self.parts.surface.namespaces(cx);
+        let surface = serde_json::to_string(&*namespaces)
+            .map_err(|error| Refusal::internal(format!("the globals: {error}")))?;
+        let state = session.map_or_else(|| "{}".to_owned(), |session| session.state().json);
+        let ready = worker.ready();
+        let started = Started {
+            run: run.clone(),
+            parent,
+            holds: cx.caller.holds.clone(),
+            language,
+            code: recorder.text(&looked.code)?,
+            code_hash: hash(&looked.code),
+            input: recorder.text(&looked.input)?,
+            seed: seed(cx),
+            clock_ms: (self.parts.clock)(),
+            limits,
+            session: session.map(Held::reference),
+            state: recorder.text(&state)?,
+            surface: recorder.kept(&surface)?,
+            risk: looked.assessment.level,
+            reasons: looked.assessment.reasons.iter().map(|reason| reason.message.clone()).collect(),
+            capabilities: looked.assessment.capabilities.clone(),
+            tokenized: looked.tokenized,
+            build: BUILD.into(),
+            jail: ready.level.clone(),
+            engines: ready.engines.clone(),
+        };
+        recorder.push(started.clone())?;
+        // So that it is seen at work; nobody waits for it.
+        recorder.flush();
+        Ok(Tape {
+            started,
+            meta: meta(cx),
+            code: looked.code.clone(),
+            input: looked.input.clone(),
+            state,
+            namespaces: namespaces.to_vec(),
+            asked: BTreeMap::new(),
+            told: VecDeque::new(),
+            waiting: None,
+            interrupted: false,
+            finished: None,
+            version: 1,
+        })
+    }
+}
+
+/// Ends the process and waits for a person.
+async fn wait(mut attempt: Attempt, why: Waiting) -> Result<Outcome, Refusal> {
+    let approval = match &why.why {
+        Why::Approval(id) => Some(id.clone()),
+        Why::Uncertain => None,
+    };
+    let message = why.message.clone();
+    attempt.tape.waiting = Some(why.clone());
+    attempt.recorder.push(why)?;
+    attempt.recorder.commit(true).await?;
+    Ok(waiting(&attempt.tape, approval, &message, attempt.begun))
+}
+
+/// Waits at a call.
+async fn hold_back(
+    mut tape: Tape,
+    mut recorder: Recorder,
+    call: u32,
+    approval: Id,
+    message: String,
+    begun: Instant,
+) -> Result<Outcome, Refusal> {
+    let why = Waiting { call, why: Why::Approval(approval.clone()), message: message.clone() };
+    tape.waiting = Some(why.clone());
+    recorder.push(why)?;
+    recorder.commit(true).await?;
+    Ok(waiting(&tape, Some(approval), &message, begun))
+}
+
+fn in_doubt(tape: &Tape, call: u32) -> String {
+    let op = match tape.asked.get(&call) {
+        Some(super::tape::Asked::Call { op, .. }) => op.as_str(),
+        _ => "a call",
+    };
+    format!(
+        "whether call {call} ({op}) happened is not known, and the tool does not say that it may be repeated"
+    )
+}
+
+/// 32 bytes that belong to this command: the same code under another id draws other numbers.
+fn seed(cx: &Context) -> [u8; 32] {
+    let mut seed = [0; 32];
+    let (low, high) = seed.split_at_mut(16);
+    low.copy_from_slice(&cx.command.random(u32::MAX).to_le_bytes());
+    high.copy_from_slice(&cx.command.random(u32::MAX - 1).to_le_bytes());
+    seed
+}
+
+pub(super) fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(Code::Cancelled, "the run was cancelled before it began")
+}
+
+fn too_long(bytes: usize, limit: u64) -> Refusal {
+    Refusal::new(Code::LimitExceeded, format!("the code has {bytes} bytes; at most {limit} are run"))
+        .at("code")
+        .hint("hand data in as `input` instead")
+}
