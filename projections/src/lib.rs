@@ -12,6 +12,7 @@ pub mod items;
 pub mod library;
 pub mod likeness;
 pub mod network;
+pub mod runs;
 pub mod search;
 pub mod store;
 pub mod temporal;

@@ -6,6 +6,7 @@ use crate::agenda::Agenda;
 use crate::evidence;
 use crate::items::Items;
 use crate::network::{Graph, Network};
+use crate::runs::Runs;
 use crate::search::embed::Embedder;
 use crate::search::{Finder, Search};
 use crate::store::{Fold, Rows, Store, StoreError};
@@ -42,6 +43,8 @@ pub struct Library {
     pub graph: Graph,
     /// The read side of search.
     pub finder: Finder,
+    /// Runs and sessions.
+    pub runs: Runs,
     /// The rows of all read models.
     pub store: Store,
     shared: Vec<Shared>,
@@ -69,10 +72,12 @@ impl Library {
         let items = Items::open(&store).map_err(failed)?;
         let agenda = Agenda::open(&store).map_err(failed)?;
         let graph = Graph::open(&store).map_err(failed)?;
+        let runs = Runs::open(&store).map_err(failed)?;
         let shared = vec![
             rows(&store, items.clone()).map_err(failed)?,
             rows(&store, agenda.clone()).map_err(failed)?,
             rows(&store, graph.clone()).map_err(failed)?,
+            rows(&store, runs.clone()).map_err(failed)?,
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
@@ -80,6 +85,7 @@ impl Library {
             agenda,
             graph,
             finder,
+            runs,
             store,
             shared,
             options,

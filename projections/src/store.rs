@@ -272,7 +272,7 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
     postcard::from_bytes(bytes).map_err(StoreError::of)
 }
 

@@ -29,8 +29,13 @@ impl Fed {
 
     /// Records an event at a time, in the scope of the moment.
     pub(crate) fn feed(&mut self, at_ms: u64, event: impl Into<Event>) {
+        self.feed_to("test", at_ms, event);
+    }
+
+    /// Records an event in a stream of its own.
+    pub(crate) fn feed_to(&mut self, stream: &str, at_ms: u64, event: impl Into<Event>) {
         let event = event.into();
-        let recorded = recorded(self.log.len() as u64 + 1, at_ms, &self.scope, event);
+        let recorded = recorded(stream, self.log.len() as u64 + 1, at_ms, &self.scope, event);
         self.log.push(recorded.clone());
         for projection in &mut self.projections {
             projection.apply(std::slice::from_ref(&recorded)).unwrap();
@@ -68,11 +73,11 @@ impl Fed {
     }
 }
 
-fn recorded(seq: u64, at_ms: u64, scope: &Scope, event: Event) -> Recorded {
+fn recorded(stream: &str, seq: u64, at_ms: u64, scope: &Scope, event: Event) -> Recorded {
     let cx = Context::new(at_ms, Caller::system(), scope.clone(), CommandId([0; 16]));
     let (kind, schema, payload) = event.encode().unwrap();
     let draft = Draft {
-        stream: "test".into(),
+        stream: stream.into(),
         id: EventId(u128::from(seq).to_le_bytes()),
         kind,
         schema,

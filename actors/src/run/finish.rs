@@ -2,7 +2,7 @@
 
 use super::Inner;
 use super::attempt::{Attempt, micros};
-use super::host::Seen;
+use super::host::{Seen, weigh};
 use super::output::{self, Shown};
 use super::record::{Recorder, hash};
 use super::session::Held;
@@ -287,7 +287,7 @@ impl Inner {
             None => Shown { value: Value::Null, cut: None, bytes: 0 },
         };
         let logs = output::lines(&finished.logs, limit);
-        let count = |text: &str| (self.parts.count)(text) as u64;
+        let count = |text: &str| weigh(self.parts.count, text);
         let code = count(&tape.code)
             + if shown.bytes > 0 { count(&shown.value.to_string()) } else { 0 }
             + logs.iter().map(|line| count(line)).sum::<u64>();

@@ -20,7 +20,6 @@ macro_rules! absent {
     };
 }
 
-absent! { run { list: List, show: Show, sessions: Sessions } }
 absent! { procedural {} }
 absent! { meta {
     coverage: Coverage,

@@ -4,6 +4,7 @@ mod absent;
 mod episodic;
 mod graph;
 mod prospective;
+mod run;
 mod semantic;
 
 use crate::items::{EpisodeRow, FactRow};
