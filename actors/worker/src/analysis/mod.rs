@@ -1,68 +1,97 @@
-//! Static analysis of agent code: it informs, it never grants.
+//! Static analysis of agent code: it informs, it never grants. A low verdict adds no right; the jail holds either way.
+//!
+//! Both languages are brought to one small tree ([`tree`]), which is walked once ([`judge`]) with texts folded and names followed,
+//! and held against tables ([`rules`], [`texts`]). It runs in the disposable worker, because a parser can be made to overflow.
 
-use crate::source::script;
-use athena_schemas::wire::{Assessment, Language};
+mod judge;
+mod python;
+mod rules;
+mod script;
+mod texts;
+mod tree;
+mod value;
+
+use crate::source::{self, Lines, nesting};
+use athena_schemas::risk::Risk;
+use athena_schemas::wire::{Assessment, Fault, Language, Reason};
 use oxc_allocator::Allocator;
-use oxc_ast::ast::{StringLiteral, TemplateElement};
-use oxc_ast_visit::Visit;
+use tree::Tree;
 
-/// Judges code: whether it parses, and where its texts lie.
+/// Judges code: how much harm it can do and why, what it asks for, where its texts lie. Code that does not parse is
+/// [`Risk::High`], with the place.
 pub fn assess(language: Language, code: &str) -> Assessment {
-    match language {
-        Language::TypeScript | Language::JavaScript => script_literals(language, code),
-        Language::Python => Assessment::default(),
-    }
-}
-
-fn script_literals(language: Language, code: &str) -> Assessment {
-    let allocator = Allocator::default();
-    match script::parse(&allocator, language, code) {
-        Ok(program) => {
-            let mut texts = Texts::default();
-            texts.visit_program(&program);
-            texts.0.extend(program.comments.iter().map(|comment| {
-                let span = comment.content_span();
-                (span.start, span.end)
-            }));
-            texts.0.sort_unstable();
-            Assessment { literals: texts.0, ..Assessment::default() }
+    let tree = match parse(language, code) {
+        Ok(tree) => tree,
+        Err(fault) => {
+            let reason = Reason {
+                rule: "syntax".into(),
+                level: Risk::High,
+                message: "code that cannot be parsed cannot be judged".into(),
+                line: fault.line,
+                column: fault.column,
+            };
+            return Assessment {
+                level: Risk::High,
+                reasons: vec![reason],
+                syntax: Some(fault),
+                ..Assessment::default()
+            };
         }
-        Err(fault) => Assessment { syntax: Some(fault), ..Assessment::default() },
+    };
+    let found = judge::judge(language, &tree, 0);
+    let lines = Lines::new(code);
+    let mut reasons: Vec<Reason> = found
+        .notes
+        .into_iter()
+        .map(|note| {
+            let (line, column) = lines.place(note.at as usize);
+            Reason { rule: note.rule.into(), level: note.level, message: note.message, line, column }
+        })
+        .collect();
+    reasons.sort_by(|a, b| b.level.cmp(&a.level).then((a.line, a.column).cmp(&(b.line, b.column))));
+    let level = reasons.first().map_or(Risk::Low, |reason| reason.level);
+    Assessment {
+        level,
+        reasons,
+        capabilities: found.capabilities.into_iter().collect(),
+        literals: tree.literals,
+        syntax: None,
     }
 }
 
-/// Byte ranges between the quotes of strings and templates.
-#[derive(Default)]
-struct Texts(Vec<(u32, u32)>);
-
-impl<'a> Visit<'a> for Texts {
-    fn visit_string_literal(&mut self, it: &StringLiteral<'a>) {
-        self.0.push((it.span.start + 1, it.span.end.saturating_sub(1)));
+/// The level of code that other code keeps.
+fn level_of(language: Language, code: &str, depth: u32) -> Risk {
+    match parse(language, code) {
+        Ok(tree) => {
+            judge::judge(language, &tree, depth).notes.iter().map(|note| note.level).max().unwrap_or_default()
+        }
+        // A text that is no code of this language is not run as such.
+        Err(_) => Risk::Medium,
     }
+}
 
-    fn visit_template_element(&mut self, it: &TemplateElement<'a>) {
-        self.0.push((it.span.start, it.span.end));
+fn parse(language: Language, code: &str) -> Result<Tree, Fault> {
+    match language {
+        Language::TypeScript | Language::JavaScript => {
+            let allocator = Allocator::default();
+            let program = source::script::parse(&allocator, language, code)?;
+            Ok(script::lower(&program, code))
+        }
+        Language::Python => {
+            if let Some(at) = nesting::too_deep(code) {
+                return Err(source::syntax_fault(
+                    code,
+                    at,
+                    "the code nests too deeply to be parsed; split it up",
+                ));
+            }
+            let parsed = ruff_python_parser::parse_module(code).map_err(|error| {
+                source::syntax_fault(code, error.location.start().into(), error.error.to_string())
+            })?;
+            Ok(python::lower(&parsed, code))
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn texts_are_found_and_nothing_else() {
-        let code = "const a = \"b@c.d\"; // e\nconst n = 4111; `x${n}y`; /* z */";
-        let found: Vec<&str> = assess(Language::TypeScript, code)
-            .literals
-            .into_iter()
-            .map(|(start, end)| &code[start as usize..end as usize])
-            .collect();
-        assert_eq!(found, ["b@c.d", " e", "x", "y", " z "]);
-    }
-
-    #[test]
-    fn a_syntax_error_has_its_place() {
-        let fault = assess(Language::JavaScript, "let a = 1;\nlet = = 2;").syntax.unwrap();
-        assert_eq!((fault.line, fault.name.as_str()), (2, "SyntaxError"));
-    }
-}
+mod tests;
