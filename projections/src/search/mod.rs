@@ -9,6 +9,7 @@
 pub mod document;
 pub mod embed;
 pub mod fusion;
+pub mod lessons;
 pub mod lexicon;
 pub mod plan;
 pub mod retrieve;
@@ -21,11 +22,14 @@ pub mod vectors;
 pub use retrieve::{Ask, Filters, Found, Strategy, Weights};
 
 use athena_schemas::envelope::Seq;
+use athena_schemas::event::Event;
 use athena_schemas::id::Id;
+use athena_schemas::layers::rag;
 use athena_schemas::ports::{Projection, ProjectionError, Recorded};
 use athena_schemas::refusal::{Code, Refusal};
 use document::{Change, Document, changes_of};
 use embed::Embedder;
+use lessons::Lessons;
 use lexicon::{Delta, Entry, Snapshot, Writer};
 use serde::{Deserialize, Serialize};
 use std::io::{Seek, SeekFrom, Write as _};
@@ -50,6 +54,7 @@ pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     pub(crate) vectors: Option<Vectors>,
     pub(crate) model: Option<Arc<dyn Embedder>>,
+    pub(crate) lessons: Lessons,
 }
 
 /// The read side of search.
@@ -102,6 +107,8 @@ struct Payload {
     version: u32,
     position: Seq,
     rows: usize,
+    #[serde(default)]
+    lessons: Lessons,
 }
 
 /// The projection.
@@ -158,6 +165,7 @@ impl Search {
             snapshot: Snapshot { committed, delta: Delta::default() },
             vectors: None,
             model: None,
+            lessons: payload.lessons,
         };
         let finder = Finder { state: Arc::new(RwLock::new(state)), analyzer: Arc::default() };
         let mut search = Self {
@@ -318,8 +326,11 @@ impl Search {
 
     fn commit(&mut self) -> Result<(), ProjectionError> {
         self.save_vectors()?;
-        let rows = self.finder.read().table.len();
-        let payload = Payload { version: VERSION, position: self.position, rows };
+        let (rows, lessons) = {
+            let state = self.finder.read();
+            (state.table.len(), state.lessons.clone())
+        };
+        let payload = Payload { version: VERSION, position: self.position, rows, lessons };
         let payload = serde_json::to_string(&payload).map_err(store)?;
         let committed = self.writer.commit(&payload).map_err(store)?;
         self.finder.write().snapshot = Snapshot { committed, delta: Delta::default() };
@@ -359,6 +370,9 @@ impl Projection for Search {
                 continue;
             }
             if let Some(event) = &recorded.event {
+                if let Event::Rag(rag::Event::Judged(judged)) = event {
+                    self.finder.write().lessons.learn(&record.draft.meta.scope, &judged.lessons);
+                }
                 for change in changes_of(event, &record.draft.meta, record.seq) {
                     self.change(change)?;
                 }
@@ -377,6 +391,7 @@ impl Projection for Search {
         let committed = self.writer.committed().map_err(store)?;
         let mut state = self.finder.write();
         state.table = Table::default();
+        state.lessons = Lessons::default();
         state.snapshot = Snapshot { committed, delta: Delta::default() };
         state.vectors = state.model.as_ref().map(|model| Vectors::new(model.dimensions()));
         drop(state);
@@ -385,6 +400,8 @@ impl Projection for Search {
     }
 
     fn digest(&self) -> Result<[u8; 32], ProjectionError> {
-        Ok(self.finder.read().table.digest())
+        let state = self.finder.read();
+        let lessons = postcard::to_stdvec(&state.lessons).map_err(store)?;
+        Ok(*blake3::Hasher::new().update(&state.table.digest()).update(&lessons).finalize().as_bytes())
     }
 }

@@ -13,6 +13,7 @@ use super::{Finder, State, text, unreadable};
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Layer, Signals};
+use athena_schemas::layers::rag::Signal;
 use athena_schemas::refusal::Refusal;
 use std::collections::{HashMap, HashSet};
 
@@ -69,6 +70,18 @@ impl Weights {
     pub const STATIC: Self = Self { bm25: 0.5, vector: 0.5, neighbours: 0.3, ..Self::WORDS };
     /// With a sentence model, which is worth more than words.
     pub const SENTENCE: Self = Self { bm25: 0.4, vector: 0.6, ..Self::STATIC };
+
+    /// With what the use of earlier answers taught.
+    fn learned(self, factor: impl Fn(Signal) -> f64) -> Self {
+        Self {
+            bm25: self.bm25 * factor(Signal::Words),
+            vector: self.vector * factor(Signal::Meaning),
+            neighbours: self.neighbours * factor(Signal::Neighbours),
+            session: self.session * factor(Signal::Session),
+            actor: self.actor * factor(Signal::Actor),
+            ..self
+        }
+    }
 
     /// Fitted to the query: where all of something is asked for, the answer is spread, so that surroundings say less and who
     /// speaks says more.
@@ -151,7 +164,7 @@ impl Finder {
     pub fn search(&self, cx: &Context, ask: &Ask) -> Result<Vec<Found>, Refusal> {
         let state = self.read();
         let Some(gate) = Gate::new(&state.table, cx, ask) else { return Ok(Vec::new()) };
-        let weights = weights(ask, &state);
+        let weights = weights(cx, ask, &state);
         let channels = Channels::new(&state, self, &gate, ask, weights)?;
         let mut pool = Pool::new(&state, &gate, &channels, weights, ask.strategy == Strategy::Auto);
         if ask.strategy == Strategy::Auto {
@@ -166,11 +179,14 @@ impl Finder {
     }
 }
 
-fn weights(ask: &Ask, state: &State) -> Weights {
-    let base = ask.weights.unwrap_or(match &state.model {
-        None => Weights::WORDS,
-        Some(model) if model.reads_sentences() => Weights::SENTENCE,
-        Some(_) => Weights::STATIC,
+fn weights(cx: &Context, ask: &Ask, state: &State) -> Weights {
+    let base = ask.weights.unwrap_or_else(|| {
+        let by_model = match &state.model {
+            None => Weights::WORDS,
+            Some(model) if model.reads_sentences() => Weights::SENTENCE,
+            Some(_) => Weights::STATIC,
+        };
+        by_model.learned(|signal| state.lessons.factor(&cx.scope, signal))
     });
     match ask.strategy {
         Strategy::Bm25 => Weights { bm25: 1.0, vector: 0.0, ..base },
