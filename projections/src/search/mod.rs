@@ -8,9 +8,12 @@
 
 pub mod document;
 pub mod embed;
+pub mod expand;
+pub mod follow;
 pub mod fusion;
 pub mod lessons;
 pub mod lexicon;
+pub mod pack;
 pub mod plan;
 pub mod retrieve;
 pub mod table;
@@ -21,6 +24,7 @@ pub mod vectors;
 
 pub use retrieve::{Ask, Filters, Found, Strategy, Weights};
 
+use athena_schemas::context::Context;
 use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
@@ -32,6 +36,7 @@ use embed::Embedder;
 use lessons::Lessons;
 use lexicon::{Delta, Entry, Snapshot, Writer};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::io::{Seek, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -81,6 +86,26 @@ impl Finder {
     /// The name of the model in use; `None` where words alone are searched.
     pub fn model(&self) -> Option<String> {
         self.read().model.as_ref().map(|model| model.name().to_owned())
+    }
+
+    /// Whether a search may see an item, and its filters let it through.
+    pub fn sees(&self, cx: &Context, ask: &Ask, id: &Id) -> bool {
+        let state = self.read();
+        let row = state.table.find(id);
+        row.is_some_and(|row| retrieve::Gate::new(&state.table, cx, ask).is_some_and(|gate| gate.admits(row)))
+    }
+
+    /// The words of a query that an item has, and those it has not.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn matched(&self, query: &str, id: &Id) -> Result<(Vec<String>, Vec<String>), Refusal> {
+        let text = self.document(id)?.map(|document| document.text).unwrap_or_default();
+        let has: HashSet<String> = self.analyzer.terms(&text).collect();
+        let words = text::words(query).filter_map(|word| Some((self.analyzer.term(word)?, word.to_owned())));
+        let (matched, missing): (Vec<_>, Vec<_>) = words.partition(|(term, _)| has.contains(term));
+        let plain = |words: Vec<(String, String)>| words.into_iter().map(|(_, word)| word).collect();
+        Ok((plain(matched), plain(missing)))
     }
 
     /// An item as search sees it.

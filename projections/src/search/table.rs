@@ -153,6 +153,8 @@ pub struct Table {
     pub actors: Names<String>,
     /// Tags.
     pub tags: Names<String>,
+    /// The groups in which an actor ever spoke.
+    speaks_in: HashMap<u32, Vec<u32>>,
 }
 
 impl Table {
@@ -184,6 +186,12 @@ impl Table {
             hidden: document.hidden,
             fingerprint,
         };
+        if facts.actor != NONE {
+            let groups = self.speaks_in.entry(facts.actor).or_default();
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
         self.reserve_rows(row as usize + 1);
         self.rows.insert(key(&facts.id), row);
         let place = (facts.at_ms, facts.order);
@@ -308,6 +316,12 @@ impl Table {
             .filter(|(_, (_, n))| n == name)
             .map(|(n, _)| n as u32)
             .collect()
+    }
+
+    /// Whether somebody of that name, in lower case, speaks where `scope` may look.
+    pub fn is_actor(&self, scope: &Scope, name: &str) -> bool {
+        let groups = self.actors.find(name).and_then(|actor| self.speaks_in.get(&actor));
+        groups.into_iter().flatten().filter_map(|group| self.groups.name(*group)).any(|group| scope.covers(&group.scope))
     }
 
     /// A digest over all documents, whatever the order they arrived in.

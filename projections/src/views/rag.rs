@@ -1,0 +1,371 @@
+//! Retrieval over all layers, as a whole and step by step.
+
+use super::{limit, missing, query};
+use crate::library::Library;
+use crate::search::document::Document;
+use crate::search::pack::pack;
+use crate::search::plan::{asks_for_list, parts};
+use crate::search::retrieve::MOST;
+use crate::search::{Ask, Filters, Found, Strategy as Way, Weights};
+use crate::temporal::understand;
+use athena_schemas::context::Context;
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::{Hit, Layer, Range, Signals, millis, time};
+use athena_schemas::layers::rag::*;
+use athena_schemas::operation::to_json;
+use athena_schemas::refusal::{Code, Refusal};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::HashSet;
+
+/// Most queries of one expansion.
+const EXPANSIONS: u32 = 20;
+/// Candidates of one packed context.
+const PACKED: usize = 300;
+/// Words that stand in for a draft.
+const DRAFT_WORDS: usize = 5;
+/// Most that a weight may be.
+const WEIGHT: f64 = 10.0;
+
+impl Library {
+    /// Items that were found, whole. What was found and is gone by now is left out.
+    fn any_hits(&self, cx: &Context, found: &[Found]) -> Result<Vec<AnyHit>, Refusal> {
+        let mut hits = Vec::with_capacity(found.len());
+        for found in found {
+            if let Some(hit) = self.any_hit(cx, found)? {
+                hits.push(hit);
+            }
+        }
+        Ok(hits)
+    }
+
+    fn any_hit(&self, cx: &Context, found: &Found) -> Result<Option<AnyHit>, Refusal> {
+        Ok(match found.layer {
+            Layer::Episodic => match self.items.episode(cx, &found.id)? {
+                Some(row) => Some(any(self.episode_hit(found, &row))?),
+                None => None,
+            },
+            Layer::Semantic => match self.items.fact(cx, &found.id)? {
+                Some(row) => Some(any(self.fact_hit(cx, found, &row)?)?),
+                None => None,
+            },
+            Layer::Procedural | Layer::Prospective | Layer::Graph => {
+                self.finder.document(&found.id)?.map(|document| AnyHit {
+                    id: found.id.clone(),
+                    layer: found.layer,
+                    score: found.score,
+                    signals: found.signals,
+                    item: Item(summary(&document)),
+                    prov: crate::items::unsaid(),
+                    stale: false,
+                    superseded_by: None,
+                    conflicts: Vec::new(),
+                })
+            }
+        })
+    }
+
+    fn asked(&self, cx: &Context, ask: &Ask) -> Result<Vec<AnyHit>, Refusal> {
+        let found = self.finder.search(cx, ask)?;
+        self.any_hits(cx, &found)
+    }
+
+    fn plan(&self, cx: &Context, text: &str, now_ms: i64) -> Plan {
+        let understood = understand(text, now_ms);
+        let range = understood.range.map(|(from, to)| Range {
+            from: (from != i64::MIN).then(|| time(from)),
+            to: (to != i64::MAX).then(|| time(to)),
+        });
+        Plan {
+            sub_queries: parts(text),
+            layers: layers_for(text, range.is_some()),
+            range,
+            entities: self.finder.names_in(cx, text),
+            list: asks_for_list(text),
+        }
+    }
+}
+
+/// A hit whose item may be of any layer.
+fn any<T: Serialize>(hit: Hit<T>) -> Result<AnyHit, Refusal> {
+    Ok(Hit {
+        id: hit.id,
+        layer: hit.layer,
+        score: hit.score,
+        signals: hit.signals,
+        item: Item(to_json(hit.item)?),
+        prov: hit.prov,
+        stale: hit.stale,
+        superseded_by: hit.superseded_by,
+        conflicts: hit.conflicts,
+    })
+}
+
+/// An item of which search keeps all that is worth showing.
+fn summary(document: &Document) -> Value {
+    json!({
+        "id": document.id,
+        "content": document.text,
+        "type": document.kind,
+        "time": time(document.at_ms),
+        "tags": document.tags,
+    })
+}
+
+/// The layers that fit a query by its words, most likely first; none is left out.
+fn layers_for(text: &str, has_time: bool) -> Vec<Layer> {
+    let text = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    let mut layers = Layer::ALL.to_vec();
+    let first = if says(&["how do i", "how to", "procedure", "script", "steps to"]) {
+        Layer::Procedural
+    } else if says(&["todo", "to do", "task", "goal", "deadline", "due ", "remind", "overdue"]) {
+        Layer::Prospective
+    } else if says(&["related to", "connected", "relationship between", "who knows"]) {
+        Layer::Graph
+    } else if !has_time && !says(&["when ", "happened", "said", "did ", "last "]) && says(&["what is", "who is", "where is", "prefer"]) {
+        Layer::Semantic
+    } else {
+        Layer::Episodic
+    };
+    layers.sort_by_key(|layer| *layer != first);
+    layers
+}
+
+fn way(strategy: Strategy) -> Way {
+    match strategy {
+        Strategy::Auto | Strategy::Graph => Way::Auto,
+        Strategy::Bm25 => Way::Bm25,
+        Strategy::Vector => Way::Vector,
+        Strategy::Hybrid => Way::Hybrid,
+    }
+}
+
+fn weight(field: &'static str, said: Option<f64>, known: f64) -> Result<f64, Refusal> {
+    match said {
+        Some(value) if !(0.0..=WEIGHT).contains(&value) => {
+            Err(Refusal::invalid(format!("{field} is {value}, not from 0 to {WEIGHT}")).at(format!("weights.{field}")))
+        }
+        said => Ok(said.unwrap_or(known)),
+    }
+}
+
+impl Queries for Library {
+    fn retrieve(&self, cx: &Context, op: Retrieve) -> Result<Vec<AnyHit>, Refusal> {
+        let filters = Filters {
+            range: op.range.as_ref().map(Range::millis).transpose()?,
+            kind: op.kind,
+            tags: op.tags,
+            session: op.session,
+            include_superseded: op.include_superseded,
+            ..Filters::default()
+        };
+        let ask = Ask {
+            layers: op.layers,
+            filters,
+            limit: limit(op.limit)?,
+            strategy: way(op.strategy),
+            ..Ask::new(query(&op.query)?)
+        };
+        match op.strategy {
+            Strategy::Graph => self.any_hits(cx, &self.finder.follow(cx, &ask, 2)?),
+            _ => self.asked(cx, &ask),
+        }
+    }
+
+    fn bm25_search(&self, cx: &Context, op: Bm25Search) -> Result<Vec<AnyHit>, Refusal> {
+        let ask = Ask { layers: op.layers, limit: limit(op.limit)?, strategy: Way::Bm25, ..Ask::new(query(&op.query)?) };
+        self.asked(cx, &ask)
+    }
+
+    fn vector_search(&self, cx: &Context, op: VectorSearch) -> Result<Vec<AnyHit>, Refusal> {
+        let ask = Ask { layers: op.layers, limit: limit(op.limit)?, strategy: Way::Vector, ..Ask::default() };
+        match (op.query, self.finder.model()) {
+            (TextOrVector::Vector(_), None) => {
+                Err(Refusal::new(Code::Unavailable, "there is no model whose vectors could be searched")
+                    .hint("athena model install; or give a text"))
+            }
+            (TextOrVector::Vector(vector), Some(_)) => self.asked(cx, &Ask { vector: Some(vector), ..ask }),
+            // Words are the only meaning there is; the signals say so.
+            (TextOrVector::Text(text), None) => {
+                self.asked(cx, &Ask { strategy: Way::Bm25, query: query(&text)?.to_owned(), ..ask })
+            }
+            (TextOrVector::Text(text), Some(_)) => self.asked(cx, &Ask { query: query(&text)?.to_owned(), ..ask }),
+        }
+    }
+
+    fn hybrid_search(&self, cx: &Context, op: HybridSearch) -> Result<Vec<AnyHit>, Refusal> {
+        let known = if self.finder.model().is_some() { Weights::STATIC } else { Weights::WORDS };
+        let said = op.weights;
+        let weights = Weights {
+            bm25: weight("bm25", said.bm25, known.bm25)?,
+            vector: weight("vector", said.vector, known.vector)?,
+            recency: weight("recency", said.recency, known.recency)?,
+            ..known
+        };
+        let most = limit(op.limit)?;
+        let ask = Ask {
+            layers: op.layers,
+            limit: most,
+            strategy: Way::Hybrid,
+            weights: Some(weights),
+            ..Ask::new(query(&op.query)?)
+        };
+        let mut found = self.finder.search(cx, &ask)?;
+        let by_names = weight("graph", said.graph, 0.0)?;
+        if by_names > 0.0 {
+            let followed = self.finder.follow(cx, &ask, 1)?;
+            let best = followed.first().map_or(1.0, |hit| hit.score).max(1e-9);
+            for hit in followed {
+                let gain = by_names * hit.score / best;
+                match found.iter_mut().find(|known| known.id == hit.id) {
+                    Some(known) => {
+                        known.score += gain;
+                        known.signals.graph = Some(gain);
+                    }
+                    None => {
+                        let signals = Signals { graph: Some(gain), ..Signals::default() };
+                        found.push(Found { score: gain, signals, ..hit });
+                    }
+                }
+            }
+            found.sort_by(|a, b| b.score.total_cmp(&a.score).then_with(|| b.id.cmp(&a.id)));
+            found.truncate(most);
+        }
+        self.any_hits(cx, &found)
+    }
+
+    fn graph_search(&self, cx: &Context, op: GraphSearch) -> Result<Vec<AnyHit>, Refusal> {
+        if !(1..=2).contains(&op.hops) {
+            return Err(Refusal::invalid(format!("hops is {}, not 1 or 2", op.hops)).at("hops"));
+        }
+        let ask = Ask { layers: op.layers, limit: limit(op.limit)?, ..Ask::new(query(&op.query)?) };
+        self.any_hits(cx, &self.finder.follow(cx, &ask, op.hops)?)
+    }
+
+    fn plan_query(&self, cx: &Context, op: PlanQuery) -> Result<Plan, Refusal> {
+        let now = match &op.now {
+            Some(now) => millis(now).map_err(|refusal| refusal.at("now"))?,
+            None => i64::try_from(cx.now_ms).unwrap_or(i64::MAX),
+        };
+        Ok(self.plan(cx, query(&op.query)?, now))
+    }
+
+    fn expand_query(&self, cx: &Context, op: ExpandQuery) -> Result<Vec<String>, Refusal> {
+        if !(1..=EXPANSIONS).contains(&op.n) {
+            return Err(Refusal::invalid(format!("n is {}, not from 1 to {EXPANSIONS}", op.n)).at("n"));
+        }
+        let text = query(&op.query)?;
+        let words = self.finder.expansion(cx, text, op.n as usize)?;
+        Ok(words.into_iter().map(|word| format!("{text} {word}")).collect())
+    }
+
+    fn hyde(&self, cx: &Context, op: Hyde) -> Result<Drafted, Refusal> {
+        let text = query(&op.query)?;
+        let (draft, drafter) = match op.draft.filter(|draft| !draft.trim().is_empty()) {
+            Some(draft) => (draft, Drafter::Caller),
+            None => {
+                let words = self.finder.expansion(cx, text, DRAFT_WORDS)?;
+                (format!("{text} {}", words.join(" ")).trim_end().to_owned(), Drafter::Unavailable)
+            }
+        };
+        let hits = self.asked(cx, &Ask { limit: limit(op.limit)?, ..Ask::new(draft.as_str()) })?;
+        Ok(Drafted { draft, drafter, hits })
+    }
+
+    fn rerank(&self, cx: &Context, op: Rerank) -> Result<Vec<AnyHit>, Refusal> {
+        if op.ids.len() > IDS {
+            return Err(Refusal::new(Code::LimitExceeded, format!("{} ids; at most {IDS}", op.ids.len())).at("ids"));
+        }
+        let filters =
+            Filters { only: Some(op.ids.clone()), include_superseded: true, ..Filters::default() };
+        let ask = Ask { filters, limit: IDS, ..Ask::new(query(&op.query)?) };
+        let mut found = self.finder.search(cx, &ask)?;
+        // What has nothing to do with the query comes last, in the order given.
+        let seen: HashSet<Id> = found.iter().map(|hit| hit.id.clone()).collect();
+        for id in op.ids.into_iter().filter(|id| !seen.contains(id)) {
+            if let Some(layer) = Layer::of(&id) {
+                found.push(Found { id, layer, score: 0.0, signals: Signals::default() });
+            }
+        }
+        self.any_hits(cx, &found)
+    }
+
+    fn pack(&self, cx: &Context, op: Pack) -> Result<Packed, Refusal> {
+        if op.budget_tokens > BUDGET {
+            return Err(Refusal::new(Code::LimitExceeded, format!("at most {BUDGET} tokens")).at("budget_tokens"));
+        }
+        let ask = Ask { layers: op.layers, limit: PACKED, ..Ask::new(query(&op.query)?) };
+        let mut documents = Vec::new();
+        for found in self.finder.search(cx, &ask)? {
+            documents.extend(self.finder.document(&found.id)?);
+        }
+        let date = |at_ms| time(at_ms).chars().take(10).collect();
+        let (lines, used) = pack(documents, date, op.budget_tokens);
+        let mut packed = Packed { text: String::new(), used, citations: Vec::new() };
+        for (mark, (line, document)) in (1..).zip(lines) {
+            packed.text.push_str(&format!("[{mark}] {line}\n"));
+            packed.citations.push(Citation { mark, id: document.id, time: time(document.at_ms) });
+        }
+        Ok(packed)
+    }
+
+    fn explain(&self, cx: &Context, op: Explain) -> Result<Explained, Refusal> {
+        let text = query(&op.query)?;
+        let ask = Ask { limit: MOST, ..Ask::new(text) };
+        let found = self.finder.search(cx, &ask)?;
+        let visible = Filters { only: Some(vec![op.id.clone()]), include_superseded: true, ..Filters::default() };
+        if !self.finder.sees(cx, &Ask { filters: visible, ..ask }, &op.id) {
+            return Err(missing(&op.id));
+        }
+        let place = found.iter().position(|hit| hit.id == op.id);
+        let hit = place.and_then(|place| found.get(place));
+        let (matched, absent) = self.finder.matched(text, &op.id)?;
+        Ok(Explained {
+            rank: place.map(|place| place as u32 + 1),
+            score: hit.map(|hit| hit.score),
+            signals: hit.map(|hit| hit.signals).unwrap_or_default(),
+            matched,
+            missing: absent,
+            plan: self.plan(cx, text, i64::try_from(cx.now_ms).unwrap_or(i64::MAX)),
+        })
+    }
+}
+
+/// What tells the used items from the unused ones, for the layer to record. Where no unused ones are named, they are the other
+/// ones among the first ten.
+///
+/// # Errors
+/// When the index cannot be read.
+pub(crate) fn lessons(library: &Library, cx: &Context, op: &Feedback) -> Result<Option<Value>, Refusal> {
+    let found = library.finder.search(cx, &Ask { limit: MOST, ..Ask::new(op.query.as_str()) })?;
+    let (used, rest): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|hit| op.used.contains(&hit.id));
+    let unused: Vec<&Found> = if op.unused.is_empty() {
+        let first: HashSet<&Id> = found.iter().take(10).map(|hit| &hit.id).collect();
+        rest.into_iter().filter(|hit| first.contains(&hit.id)).collect()
+    } else {
+        rest.into_iter().filter(|hit| op.unused.contains(&hit.id)).collect()
+    };
+    if used.is_empty() || unused.is_empty() {
+        return Ok(None);
+    }
+    let mean = |hits: &[&Found], read: fn(&Signals) -> Option<f64>| {
+        hits.iter().map(|hit| read(&hit.signals).unwrap_or(0.0)).sum::<f64>() / hits.len() as f64
+    };
+    type Read = fn(&Signals) -> Option<f64>;
+    let signals: [(Signal, Read); 5] = [
+        (Signal::Words, |s| s.bm25),
+        (Signal::Meaning, |s| s.vector),
+        (Signal::Neighbours, |s| s.neighbours),
+        (Signal::Session, |s| s.session),
+        (Signal::Actor, |s| s.actor),
+    ];
+    let lessons: Vec<Lesson> = signals
+        .into_iter()
+        .filter_map(|(signal, read)| {
+            let gain = ((mean(&used, read) - mean(&unused, read)) * 1e3).round().clamp(-1e3, 1e3) as i16;
+            (gain != 0).then_some(Lesson { signal, gain })
+        })
+        .collect();
+    to_json(lessons).map(Some)
+}
