@@ -10,7 +10,7 @@ use athena_schemas::catalog::Command;
 use athena_schemas::context::{Context, Evidence};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
-use athena_schemas::layers::{episodic, semantic};
+use athena_schemas::layers::{episodic, rag, semantic};
 use athena_schemas::operation::to_json;
 use athena_schemas::refusal::{Code, Refusal};
 
@@ -41,6 +41,9 @@ pub fn gather(library: &Library, cx: &Context, command: &Command) -> Result<Evid
                     evidence.conflicts.extend([clash.first.body.id, clash.second.body.id]);
                 }
             }
+        }
+        Command::Rag(rag::Command::Feedback(op)) => {
+            evidence.proposal = crate::views::rag::lessons(library, cx, op)?
         }
         _ => {}
     }

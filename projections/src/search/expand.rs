@@ -23,11 +23,14 @@ impl Finder {
         let mut model: BTreeMap<String, (f64, BTreeMap<String, u32>)> = BTreeMap::new();
         for hit in &found {
             let Some(document) = self.document(&hit.id)? else { continue };
-            let said = super::document::speaker(&document.text)
-                .map_or(document.text.as_str(), |name| document.text.get(name.len() + 2..).unwrap_or_default());
+            let said = super::document::speaker(&document.text).map_or(document.text.as_str(), |name| {
+                document.text.get(name.len() + 2..).unwrap_or_default()
+            });
             let length = text::words(said).count().max(1) as f64;
             for word in text::words(said) {
-                let Some(term) = self.analyzer.term(word).filter(|term| !own.contains(term) && term.len() > 1) else {
+                let Some(term) =
+                    self.analyzer.term(word).filter(|term| !own.contains(term) && term.len() > 1)
+                else {
                     continue;
                 };
                 let (weight, written) = model.entry(term).or_default();

@@ -33,7 +33,8 @@ impl Finder {
         for step in 0..=hops.min(2) {
             let mut names: BTreeMap<String, f64> = BTreeMap::new();
             for (query, worth) in &queries {
-                let step_ask = Ask { query: query.clone(), limit: WIDTH, strategy: Strategy::Bm25, ..ask.clone() };
+                let step_ask =
+                    Ask { query: query.clone(), limit: WIDTH, strategy: Strategy::Bm25, ..ask.clone() };
                 for hit in self.search(cx, &step_ask)? {
                     let gain = worth * hit.score;
                     for name in self.names_of(cx, &hit)? {

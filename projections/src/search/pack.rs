@@ -16,7 +16,11 @@ pub fn tokens(text: &str) -> u32 {
 
 /// Chooses from documents, best first, as many as fit into `budget` tokens; those that say what was said are left out. Returns
 /// lines with their documents in the order of time, and the tokens used. A line that does not fit is left out whole.
-pub fn pack(best_first: Vec<Document>, date: impl Fn(i64) -> String, budget: u32) -> (Vec<(String, Document)>, u32) {
+pub fn pack(
+    best_first: Vec<Document>,
+    date: impl Fn(i64) -> String,
+    budget: u32,
+) -> (Vec<(String, Document)>, u32) {
     let mut told: Vec<HashSet<String>> = Vec::new();
     let mut chosen = Vec::new();
     let mut used: u32 = 0;

@@ -19,6 +19,8 @@ use std::collections::{HashMap, HashSet};
 
 /// Best documents taken from each channel.
 const CANDIDATES: usize = 200;
+/// Turns before and after that belong to a turn.
+const REACH: usize = 3;
 /// Most documents one search answers.
 pub const MOST: usize = 1_000;
 
@@ -492,7 +494,7 @@ impl<'a> Pool<'a> {
         if beside {
             for at in 0..rows.len() {
                 let row = rows.get(at).copied().unwrap_or(Row::MAX);
-                for (row, _) in around(&state.table, row, 1) {
+                for (row, _) in around(&state.table, row, REACH) {
                     if gate.admits(row) && seen.insert(row) {
                         rows.push(row);
                     }
@@ -538,7 +540,7 @@ impl<'a> Pool<'a> {
         let mut known: HashMap<Row, f64> = self.candidates.iter().map(|c| (c.row, c.score)).collect();
         for candidate in &mut self.candidates {
             let mut sum = 0.0;
-            for (row, distance) in around(self.table, candidate.row, 3) {
+            for (row, distance) in around(self.table, candidate.row, REACH) {
                 if gate.admits(row) {
                     let score = *known.entry(row).or_insert_with(|| {
                         let (words, meaning) = channels.above_floor(row);

@@ -321,7 +321,11 @@ impl Table {
     /// Whether somebody of that name, in lower case, speaks where `scope` may look.
     pub fn is_actor(&self, scope: &Scope, name: &str) -> bool {
         let groups = self.actors.find(name).and_then(|actor| self.speaks_in.get(&actor));
-        groups.into_iter().flatten().filter_map(|group| self.groups.name(*group)).any(|group| scope.covers(&group.scope))
+        groups
+            .into_iter()
+            .flatten()
+            .filter_map(|group| self.groups.name(*group))
+            .any(|group| scope.covers(&group.scope))
     }
 
     /// A digest over all documents, whatever the order they arrived in.

@@ -162,10 +162,10 @@ fn kitchen() -> History {
 fn what_was_applied_is_found_before_and_after_the_commit() {
     let mut search = index(&kitchen());
     let ask = Ask { layers: vec![Layer::Episodic], ..Ask::new("kettle") };
-    assert_eq!(ids(&search, "p", &ask), ["ep_1", "ep_2"], "the answer stands beside the question");
+    assert_eq!(ids(&search, "p", &ask), ["ep_1", "ep_2", "ep_3"], "the answer stands beside the question");
     search.commit().unwrap();
     assert_eq!(search.finder().read().snapshot.delta.len(), 0);
-    assert_eq!(ids(&search, "p", &ask), ["ep_1", "ep_2"]);
+    assert_eq!(ids(&search, "p", &ask), ["ep_1", "ep_2", "ep_3"]);
 }
 
 #[test]

@@ -35,19 +35,6 @@ absent! { meta {
     stats: Stats,
 } }
 absent! { consolidation {} }
-absent! { rag {
-    retrieve: Retrieve,
-    bm25_search: Bm25Search,
-    vector_search: VectorSearch,
-    hybrid_search: HybridSearch,
-    graph_search: GraphSearch,
-    plan_query: PlanQuery,
-    expand_query: ExpandQuery,
-    hyde: Hyde,
-    rerank: Rerank,
-    pack: Pack,
-    explain: Explain,
-} }
 absent! { store { list_scopes: ListScopes } }
 absent! { approval {} }
 absent! { privacy {} }

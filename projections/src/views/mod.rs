@@ -2,6 +2,7 @@
 
 mod absent;
 mod episodic;
+pub(crate) mod rag;
 mod graph;
 mod prospective;
 mod run;

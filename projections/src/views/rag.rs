@@ -123,7 +123,10 @@ fn layers_for(text: &str, has_time: bool) -> Vec<Layer> {
         Layer::Prospective
     } else if says(&["related to", "connected", "relationship between", "who knows"]) {
         Layer::Graph
-    } else if !has_time && !says(&["when ", "happened", "said", "did ", "last "]) && says(&["what is", "who is", "where is", "prefer"]) {
+    } else if !has_time
+        && !says(&["when ", "happened", "said", "did ", "last "])
+        && says(&["what is", "who is", "where is", "prefer"])
+    {
         Layer::Semantic
     } else {
         Layer::Episodic
@@ -144,7 +147,8 @@ fn way(strategy: Strategy) -> Way {
 fn weight(field: &'static str, said: Option<f64>, known: f64) -> Result<f64, Refusal> {
     match said {
         Some(value) if !(0.0..=WEIGHT).contains(&value) => {
-            Err(Refusal::invalid(format!("{field} is {value}, not from 0 to {WEIGHT}")).at(format!("weights.{field}")))
+            Err(Refusal::invalid(format!("{field} is {value}, not from 0 to {WEIGHT}"))
+                .at(format!("weights.{field}")))
         }
         said => Ok(said.unwrap_or(known)),
     }
@@ -174,7 +178,12 @@ impl Queries for Library {
     }
 
     fn bm25_search(&self, cx: &Context, op: Bm25Search) -> Result<Vec<AnyHit>, Refusal> {
-        let ask = Ask { layers: op.layers, limit: limit(op.limit)?, strategy: Way::Bm25, ..Ask::new(query(&op.query)?) };
+        let ask = Ask {
+            layers: op.layers,
+            limit: limit(op.limit)?,
+            strategy: Way::Bm25,
+            ..Ask::new(query(&op.query)?)
+        };
         self.asked(cx, &ask)
     }
 
@@ -190,7 +199,9 @@ impl Queries for Library {
             (TextOrVector::Text(text), None) => {
                 self.asked(cx, &Ask { strategy: Way::Bm25, query: query(&text)?.to_owned(), ..ask })
             }
-            (TextOrVector::Text(text), Some(_)) => self.asked(cx, &Ask { query: query(&text)?.to_owned(), ..ask }),
+            (TextOrVector::Text(text), Some(_)) => {
+                self.asked(cx, &Ask { query: query(&text)?.to_owned(), ..ask })
+            }
         }
     }
 
@@ -275,10 +286,11 @@ impl Queries for Library {
 
     fn rerank(&self, cx: &Context, op: Rerank) -> Result<Vec<AnyHit>, Refusal> {
         if op.ids.len() > IDS {
-            return Err(Refusal::new(Code::LimitExceeded, format!("{} ids; at most {IDS}", op.ids.len())).at("ids"));
+            return Err(
+                Refusal::new(Code::LimitExceeded, format!("{} ids; at most {IDS}", op.ids.len())).at("ids")
+            );
         }
-        let filters =
-            Filters { only: Some(op.ids.clone()), include_superseded: true, ..Filters::default() };
+        let filters = Filters { only: Some(op.ids.clone()), include_superseded: true, ..Filters::default() };
         let ask = Ask { filters, limit: IDS, ..Ask::new(query(&op.query)?) };
         let mut found = self.finder.search(cx, &ask)?;
         // What has nothing to do with the query comes last, in the order given.
@@ -293,7 +305,9 @@ impl Queries for Library {
 
     fn pack(&self, cx: &Context, op: Pack) -> Result<Packed, Refusal> {
         if op.budget_tokens > BUDGET {
-            return Err(Refusal::new(Code::LimitExceeded, format!("at most {BUDGET} tokens")).at("budget_tokens"));
+            return Err(
+                Refusal::new(Code::LimitExceeded, format!("at most {BUDGET} tokens")).at("budget_tokens")
+            );
         }
         let ask = Ask { layers: op.layers, limit: PACKED, ..Ask::new(query(&op.query)?) };
         let mut documents = Vec::new();
@@ -314,7 +328,8 @@ impl Queries for Library {
         let text = query(&op.query)?;
         let ask = Ask { limit: MOST, ..Ask::new(text) };
         let found = self.finder.search(cx, &ask)?;
-        let visible = Filters { only: Some(vec![op.id.clone()]), include_superseded: true, ..Filters::default() };
+        let visible =
+            Filters { only: Some(vec![op.id.clone()]), include_superseded: true, ..Filters::default() };
         if !self.finder.sees(cx, &Ask { filters: visible, ..ask }, &op.id) {
             return Err(missing(&op.id));
         }
