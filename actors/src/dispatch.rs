@@ -51,6 +51,7 @@ layers! {
     semantic Semantic,
     prospective Prospective,
     graph Graph,
+    rag Rag,
 }
 
 fn child<D: Decider>(

@@ -5,7 +5,7 @@ use athena_schemas::envelope::Meta;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Forgetting, Layer, confidence};
-use athena_schemas::layers::{episodic, semantic};
+use athena_schemas::layers::{episodic, graph, prospective, semantic};
 use serde::{Deserialize, Serialize};
 
 /// One item as search sees it.
@@ -82,11 +82,35 @@ pub enum Patch {
     Confidence(u16),
     /// Moved into another scope.
     Moved(Scope),
-    /// Its text is another one.
-    Text(String),
+    /// Its first line is another one (`None` as it is), or what follows it.
+    Lines(Option<String>, Option<String>),
+    /// More was said of it: added to its text.
+    More(String),
 }
 
 impl Document {
+    /// A document with nothing but its text.
+    fn of(id: &Id, layer: Layer, kind: &str, text: String, meta: &Meta, seq: u64) -> Self {
+        Self {
+            id: id.clone(),
+            layer,
+            scope: meta.scope.clone(),
+            session: None,
+            kind: kind.to_owned(),
+            actor: None,
+            text,
+            tags: Vec::new(),
+            at_ms: i64::try_from(meta.at_ms).unwrap_or(i64::MAX),
+            order: seq,
+            confidence: 1000,
+            valid_from: None,
+            valid_to: None,
+            superseded: None,
+            supersedes: Vec::new(),
+            hidden: false,
+        }
+    }
+
     /// The document after a change in part.
     #[must_use]
     pub fn patched(mut self, patch: &Patch) -> Self {
@@ -112,7 +136,13 @@ impl Document {
             }
             Patch::Confidence(confidence) => self.confidence = *confidence,
             Patch::Moved(to) => self.scope = to.clone(),
-            Patch::Text(text) => self.text.clone_from(text),
+            Patch::Lines(first, rest) => {
+                let (old_first, old_rest) = self.text.split_once('\n').unwrap_or((&self.text, ""));
+                let first = first.as_deref().unwrap_or(old_first);
+                let rest = rest.as_deref().unwrap_or(old_rest);
+                self.text = lines(first, rest);
+            }
+            Patch::More(text) => self.text = lines(&self.text, text),
         }
         self
     }
@@ -123,6 +153,8 @@ pub fn changes_of(event: &Event, meta: &Meta, seq: u64) -> Vec<Change> {
     match event {
         Event::Episodic(event) => episodic_changes(event, meta, seq),
         Event::Semantic(event) => semantic_changes(event, meta, seq),
+        Event::Prospective(event) => prospective_changes(event, meta, seq),
+        Event::Graph(event) => graph_changes(event, meta, seq),
         _ => Vec::new(),
     }
 }
@@ -210,6 +242,64 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
         semantic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
         semantic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
     }
+}
+
+fn prospective_changes(event: &prospective::Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    let made = |id: &Id, kind: &str, first: &str, rest: Option<&String>| {
+        put(Document::of(
+            id,
+            Layer::Prospective,
+            kind,
+            lines(first, rest.map_or("", String::as_str)),
+            meta,
+            seq,
+        ))
+    };
+    let patched = |id: &Id, first: &Option<String>, rest: &Option<String>| match (first, rest) {
+        (None, None) => Vec::new(),
+        (first, rest) => vec![Change::Patch(id.clone(), Patch::Lines(first.clone(), rest.clone()))],
+    };
+    match event {
+        prospective::Event::TaskCreated(it) => made(&it.id, "task", &it.title, it.notes.as_ref()),
+        prospective::Event::GoalCreated(it) => made(&it.id, "goal", &it.title, it.measure.as_ref()),
+        prospective::Event::TaskUpdated(it) => patched(&it.id, &it.title, &it.notes),
+        prospective::Event::GoalUpdated(it) => patched(&it.id, &it.title, &it.measure),
+        prospective::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        prospective::Event::TriggerRegistered(_) | prospective::Event::TriggerRemoved(_) => Vec::new(),
+    }
+}
+
+fn graph_changes(event: &graph::Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    match event {
+        graph::Event::EntityAdded(it) => {
+            let text = lines(&it.name, &it.aliases.join("\n"));
+            put(Document::of(&it.id, Layer::Graph, &it.kind, text, meta, seq))
+        }
+        graph::Event::EntityUpdated(it) => {
+            // The old name stays as an alias, so names are only ever added.
+            let names: Vec<String> = it.name.iter().chain(&it.add_aliases).cloned().collect();
+            if names.is_empty() {
+                Vec::new()
+            } else {
+                vec![Change::Patch(it.id.clone(), Patch::More(names.join("\n")))]
+            }
+        }
+        graph::Event::EntitiesMerged(it) => each(&it.merged, &Patch::Hidden(true)),
+        graph::Event::EntitySplit(it) => {
+            let mut changes = put(Document::of(&it.into, Layer::Graph, "entity", it.name.clone(), meta, seq));
+            changes.extend(each(std::slice::from_ref(&it.into), &Patch::Hidden(false)));
+            changes
+        }
+        graph::Event::EntityDeleted(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(true)),
+        graph::Event::EntityRestored(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(false)),
+        graph::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        graph::Event::EdgeAdded(_) | graph::Event::EdgeInvalidated(_) => Vec::new(),
+    }
+}
+
+/// Two parts of a text, the second on lines of its own.
+fn lines(first: &str, rest: &str) -> String {
+    if rest.is_empty() { first.to_owned() } else { format!("{first}\n{rest}") }
 }
 
 fn put(document: Document) -> Vec<Change> {

@@ -11,6 +11,7 @@ pub mod embed;
 pub mod expand;
 pub mod follow;
 pub mod fusion;
+mod later;
 pub mod lessons;
 pub mod lexicon;
 pub mod pack;
@@ -33,6 +34,7 @@ use athena_schemas::ports::{Projection, ProjectionError, Recorded};
 use athena_schemas::refusal::{Code, Refusal};
 use document::{Change, Document, changes_of};
 use embed::Embedder;
+use later::Later;
 use lessons::Lessons;
 use lexicon::{Delta, Entry, Snapshot, Writer};
 use serde::{Deserialize, Serialize};
@@ -67,6 +69,7 @@ pub(crate) struct State {
 pub struct Finder {
     state: Arc<RwLock<State>>,
     pub(crate) analyzer: Arc<Analyzer>,
+    pub(crate) later: Arc<Later>,
 }
 
 impl Finder {
@@ -192,7 +195,8 @@ impl Search {
             model: None,
             lessons: payload.lessons,
         };
-        let finder = Finder { state: Arc::new(RwLock::new(state)), analyzer: Arc::default() };
+        let finder =
+            Finder { state: Arc::new(RwLock::new(state)), analyzer: Arc::default(), later: Arc::default() };
         let mut search = Self {
             finder,
             writer,
@@ -203,7 +207,7 @@ impl Search {
             saved_rows: 0,
         };
         if let Some(model) = model {
-            search.use_model(Some(model))?;
+            search.use_model(model)?;
         }
         Ok(search)
     }
@@ -213,30 +217,33 @@ impl Search {
         self.finder.clone()
     }
 
-    /// Takes another model into use, or none. Its vectors are made beside the old ones, which answer until then.
-    ///
-    /// # Errors
-    /// When a text cannot be embedded or the vector file cannot be read.
-    pub fn use_model(&mut self, model: Option<Arc<dyn Embedder>>) -> Result<(), ProjectionError> {
-        let Some(model) = model else {
-            let mut state = self.finder.write();
-            (state.model, state.vectors) = (None, None);
-            return Ok(());
-        };
+    /// Takes the first model into use. A quick one embeds what has no vector of it yet before it answers, a slow one meanwhile.
+    fn use_model(&mut self, model: Arc<dyn Embedder>) -> Result<(), ProjectionError> {
         let mut vectors = self.load_vectors(model.as_ref())?;
         self.saved_rows = vectors.len();
-        let missing: Vec<(Row, String)> = {
+        let missing: Vec<Row> = {
             let state = self.finder.read();
-            let rows = state.table.len() as Row;
-            (vectors.len() as Row..rows)
-                .filter(|row| state.table.facts(*row).is_some())
-                .filter_map(|row| Some((row, state.snapshot.document(row).ok()??.text)))
-                .collect()
+            let rows = 0..state.table.len() as Row;
+            rows.filter(|row| state.table.facts(*row).is_some() && !vectors.has(*row)).collect()
         };
+        if let Some(first) = missing.first() {
+            self.saved_rows = self.saved_rows.min(*first as usize);
+        }
+        if model.reads_sentences() {
+            let mut state = self.finder.write();
+            (state.model, state.vectors) = (Some(Arc::clone(&model)), Some(vectors));
+            drop(state);
+            self.finder.later.push(missing);
+            return self.embed_in_background(&model).map_err(store);
+        }
         for chunk in missing.chunks(256) {
-            let texts: Vec<&str> = chunk.iter().map(|(_, text)| text.as_str()).collect();
-            let embedded = model.embed(&texts).map_err(store)?;
-            for ((row, _), vector) in chunk.iter().zip(&embedded) {
+            let state = self.finder.read();
+            let mut texts = Vec::with_capacity(chunk.len());
+            for row in chunk {
+                texts.push(state.snapshot.document(*row).map_err(store)?.map(|d| d.text).unwrap_or_default());
+            }
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            for (row, vector) in chunk.iter().zip(&model.embed(&texts).map_err(store)?) {
                 vectors.set(*row, &Quantized::of(vector));
             }
         }
@@ -266,12 +273,15 @@ impl Search {
         let Some(path) = self.vector_file(model.as_ref()) else { return Ok(()) };
         let mut file =
             std::fs::OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(store)?;
+        // What is still to be embedded is not saved, nor what comes after it.
+        let complete = self.finder.later.first().map_or(vectors.len(), |row| vectors.len().min(row as usize));
+        let complete = complete.max(self.saved_rows);
         let kept = (self.saved_rows * (vectors.dimensions() + 4)) as u64;
         file.set_len(kept).map_err(store)?;
         file.seek(SeekFrom::Start(kept)).map_err(store)?;
-        file.write_all(&vectors.records(self.saved_rows)).map_err(store)?;
+        file.write_all(&vectors.records(self.saved_rows, complete)).map_err(store)?;
         file.sync_data().map_err(store)?;
-        self.saved_rows = vectors.len();
+        self.saved_rows = complete;
         Ok(())
     }
 
@@ -305,7 +315,7 @@ impl Search {
                 else {
                     return Ok(());
                 };
-                let same_text = !matches!(patch, document::Patch::Text(_));
+                let same_text = !matches!(patch, document::Patch::Lines(..) | document::Patch::More(_));
                 self.put(document.patched(&patch), vector.filter(|_| same_text))
             }
         }
@@ -321,13 +331,14 @@ impl Search {
 
     fn put(&mut self, document: Document, vector: Option<Quantized>) -> Result<(), ProjectionError> {
         let model = self.finder.read().model.clone();
+        let slow = model.as_ref().is_some_and(|model| model.reads_sentences());
         let vector = match (vector, model) {
-            (Some(vector), _) => Some(vector),
-            (None, Some(model)) => {
+            (None, Some(model)) if !slow => {
                 model.embed(&[&document.text]).map_err(store)?.first().map(|vector| Quantized::of(vector))
             }
-            (None, None) => None,
+            (vector, _) => vector,
         };
+        let queued = slow && vector.is_none();
         let terms: Vec<String> = self.finder.analyzer.terms(&document.text).collect();
         self.remove(&document.id, false);
         let row = self.finder.read().table.len() as Row;
@@ -339,6 +350,10 @@ impl Search {
             vectors.set(row, vector);
         }
         state.snapshot.delta.insert(entry);
+        drop(state);
+        if queued {
+            self.finder.later.push([row]);
+        }
         Ok(())
     }
 
@@ -412,6 +427,7 @@ impl Projection for Search {
     }
 
     fn reset(&mut self) -> Result<(), ProjectionError> {
+        self.finder.later.clear();
         self.writer.reset().map_err(store)?;
         let committed = self.writer.committed().map_err(store)?;
         let mut state = self.finder.write();

@@ -164,6 +164,9 @@ impl Finder {
     /// # Errors
     /// When the index or the model cannot be read, or a vector has the wrong length.
     pub fn search(&self, cx: &Context, ask: &Ask) -> Result<Vec<Found>, Refusal> {
+        if ask.strategy != Strategy::Bm25 {
+            self.later.settle();
+        }
         let state = self.read();
         let Some(gate) = Gate::new(&state.table, cx, ask) else { return Ok(Vec::new()) };
         let weights = weights(cx, ask, &state);

@@ -70,6 +70,11 @@ impl Vectors {
         }
     }
 
+    /// Whether a row has a vector.
+    pub fn has(&self, row: Row) -> bool {
+        self.scales.get(row as usize).is_some_and(|scale| *scale != 0.0)
+    }
+
     /// The vector of a row.
     pub fn get(&self, row: Row) -> Option<Quantized> {
         let start = row as usize * self.dimensions;
@@ -101,14 +106,13 @@ impl Vectors {
         });
     }
 
-    /// The whole as bytes: for each row its scale, then its components.
-    pub fn records(&self, from: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity((self.len() - from.min(self.len())) * (self.dimensions + 4));
-        for (scale, bytes) in
-            self.scales.iter().zip(self.bytes.chunks_exact(self.dimensions.max(1))).skip(from)
-        {
+    /// Rows from the first to before the second as bytes: of each its scale, then its components.
+    pub fn records(&self, from: usize, to: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        let rows = self.scales.iter().zip(self.bytes.chunks_exact(self.dimensions.max(1)));
+        for (scale, bytes) in rows.take(to).skip(from) {
             out.extend_from_slice(&scale.to_le_bytes());
-            out.extend(bytes.iter().map(|b| b.to_le_bytes()).flatten());
+            out.extend(bytes.iter().flat_map(|byte| byte.to_le_bytes()));
         }
         out
     }
@@ -166,7 +170,7 @@ mod tests {
             },
         );
         assert_eq!(seen, 19);
-        let back = Vectors::from_records(256, &vectors.records(0), 20);
+        let back = Vectors::from_records(256, &vectors.records(0, 20), 20);
         assert_eq!(back.get(7), vectors.get(7));
         assert_eq!(back.len(), 20);
     }

@@ -2,9 +2,9 @@
 
 mod absent;
 mod episodic;
-pub(crate) mod rag;
 mod graph;
 mod prospective;
+pub(crate) mod rag;
 mod run;
 mod semantic;
 
