@@ -344,4 +344,6 @@ impl std::fmt::Debug for LogHandle {
 }
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
 mod tests;

@@ -121,3 +121,176 @@ async fn a_reader_waits_for_what_comes_and_learns_of_the_end() {
     log.close().await.unwrap();
     assert_eq!(reader.beyond(1).await, None);
 }
+
+#[tokio::test]
+async fn appends_of_many_callers_share_groups_and_stay_whole() {
+    each(async |log| {
+        let callers: Vec<_> = (0..32)
+            .map(|caller: u64| {
+                let log = log.clone();
+                tokio::spawn(async move {
+                    for n in 0..5 {
+                        let first = caller * 1000 + n * 2;
+                        let pair = vec![draft("shared", first, b"x"), draft("shared", first + 1, b"y")];
+                        let receipt = log.commit(append(pair)).await.unwrap();
+                        assert_eq!(receipt.last, receipt.first + 1);
+                    }
+                })
+            })
+            .collect();
+        for caller in callers {
+            caller.await.unwrap();
+        }
+        let records = log.reader().read(0, 1000).unwrap();
+        assert_eq!(records.len(), 320);
+        assert!(records.iter().zip(1..).all(|(record, n)| record.seq == n && record.version == n));
+        assert!(records.chunks(2).all(|pair| pair[0].draft.payload == b"x" && pair[1].draft.payload == b"y"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_too_much_is_refused_and_the_rest_goes_on() {
+    each(async |log| {
+        let many = (0..5000).map(|n| draft("a", n, b"")).collect();
+        let two_streams = vec![draft("a", 1, b""), draft("b", 2, b"")];
+        let twice = vec![draft("a", 1, b""), draft("a", 1, b"")];
+        let nameless = vec![draft("", 1, b"")];
+        for refused in [
+            append(many),
+            append(vec![draft("a", 1, &vec![0; (16 << 20) + 1])]),
+            Append { expected: Expected::At(0), ..append(two_streams) },
+            append(twice),
+            append(nameless),
+        ] {
+            assert!(matches!(log.commit(refused).await, Err(LogError::Limit(_))));
+        }
+        assert_eq!(log.commit(append(vec![draft("a", 1, b"")])).await.unwrap().last, 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once() {
+    let (log, _) = LogHandle::open(Location::Memory, Options { queue: 1, ..Options::default() }).unwrap();
+    // The first reply holds the writer until the queue has been found full.
+    let (full, wait) = std::sync::mpsc::channel();
+    log.append(append(vec![draft("a", 1, b"")]), Box::new(move |_| wait.recv().unwrap()));
+    let (told, outcomes) = std::sync::mpsc::channel();
+    for n in 2..=4 {
+        let told = told.clone();
+        log.append(append(vec![draft("a", n, b"")]), Box::new(move |result| told.send(result).unwrap()));
+    }
+    let refused = outcomes.recv().unwrap();
+    assert!(matches!(refused, Err(LogError::Limit(_))), "{refused:?}");
+    full.send(()).unwrap();
+    log.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_consumer_continues_where_it_was_and_parks_what_it_cannot_digest() {
+    each(async |log| {
+        let consumer = log.consumer("audit");
+        assert!(consumer.pull(10).unwrap().records.is_empty());
+        log.commit(append((1..=3).map(|n| draft("a", n, b"x")).collect())).await.unwrap();
+        assert!(consumer.ready().await.unwrap());
+        consumer.claim("one", 1_000, 500).await.unwrap();
+        let other = consumer.claim("two", 1_400, 500).await;
+        assert_eq!(other, Err(LogError::Conflict { stream: "consumer/audit".into(), actual: 1_500 }));
+        let page = consumer.pull(2).unwrap();
+        assert_eq!((page.records.len(), page.caught_up), (2, false));
+        consumer.done("one", 1).await.unwrap();
+        for _ in 0..4 {
+            assert!(!consumer.failed("one", 2, "no").await.unwrap());
+        }
+        assert!(consumer.failed("one", 2, "never").await.unwrap(), "the fifth failure parks it");
+        assert_eq!(consumer.parked().unwrap(), [Parked { seq: 2, reason: "never".into() }]);
+        let page = consumer.pull(10).unwrap();
+        assert_eq!((page.records[0].seq, page.caught_up), (3, true));
+        // The lease ran out, another took over: the first one finds out.
+        consumer.claim("two", 1_600, 500).await.unwrap();
+        assert!(matches!(consumer.done("one", 3).await, Err(LogError::Conflict { .. })));
+        consumer.done("two", 3).await.unwrap();
+        assert_eq!(log.consumer("audit").position().unwrap(), 3);
+        assert_eq!(log.consumer("audi").position().unwrap(), 0);
+        assert_eq!(consumer.unpark(2).await.unwrap().unwrap().reason, "never");
+        assert!(consumer.parked().unwrap().is_empty());
+    })
+    .await;
+}
+
+/// Erasing: the key goes, the chain stays, and no byte of the store tells what was there.
+#[tokio::test]
+async fn what_was_erased_is_nowhere_in_the_store_and_the_chain_holds() {
+    use crate::keys::{KeyStore, MasterKey, PayloadSealer, subject};
+    use athena_schemas::ports::{Opened, Sealer};
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Arc::new(KeyStore::open(&folder.path().join("keys"), MasterKey::File).unwrap());
+    let sealer = PayloadSealer::new(Arc::clone(&keys));
+    let (log, _) = LogHandle::open(folder.path().join("log"), Options::default()).unwrap();
+    let secret = b"the launch code is 8-4-2";
+    let mut large = vec![b'.'; 200_000];
+    large[100_000..100_000 + secret.len()].copy_from_slice(secret);
+    for (n, payload) in [(1, secret.as_slice()), (2, &large), (3, b"harmless")] {
+        log.commit(append(vec![sealer.seal(draft("semantic", n, payload)).unwrap()])).await.unwrap();
+    }
+    let before = log.reader().read(0, 10).unwrap();
+    assert_eq!(sealer.open(&before[1].draft).unwrap(), Opened::Plain(large));
+    let subject = subject(&before[0].draft.meta.scope);
+    let (_, key) = keys.data_key(&subject).unwrap();
+    keys.destroy(&subject).unwrap();
+    log.compact().await.unwrap();
+    let after = log.reader().read(0, 10).unwrap();
+    assert_eq!(after, before, "what is in the log stays in the log");
+    assert!(after.iter().all(|record| sealer.open(&record.draft).unwrap() == Opened::Erased));
+    assert!(log.verify(None).unwrap().is_clean());
+    log.close().await.unwrap();
+    let mut scanned = 0;
+    let mut folders = vec![folder.path().to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            for needle in [secret.as_slice(), &key[..]] {
+                let found = bytes.windows(needle.len()).any(|window| window == needle);
+                assert!(!found, "{} still tells", path.display());
+            }
+            scanned += 1;
+        }
+    }
+    assert!(scanned > 10, "the whole store was looked at");
+}
+
+#[tokio::test]
+async fn a_supervised_log_starts_again_when_an_append_may_have_been_lost() {
+    use super::actor::LogActor;
+    use crate::supervisor::{Child, Policy, Supervisor};
+    use ractor::Actor;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let (log, _) = LogHandle::open(Location::Memory, Options::default()).unwrap();
+    let starts = Arc::new(AtomicU32::new(0));
+    let child = Child::actor("log", || LogActor, {
+        let (log, starts) = (log.clone(), Arc::clone(&starts));
+        move || {
+            starts.fetch_add(1, Ordering::SeqCst);
+            log.clone()
+        }
+    });
+    let (tree, ended) = Actor::spawn(None, Supervisor, (vec![child], Policy::default())).await.unwrap();
+    log.slot.fail();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while starts.load(Ordering::SeqCst) < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it starts again");
+    log.commit(append(vec![draft("a", 1, b"x")])).await.unwrap();
+    tree.stop(None);
+    ended.await.unwrap();
+    assert_eq!(log.commit(append(vec![draft("a", 2, b"x")])).await, Err(LogError::Closed), "it was closed with the tree");
+}
