@@ -3,6 +3,7 @@
 use super::store::{Dead, Verdict, active_journal, data_len, files};
 use super::{Dice, cases, tell};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 #[derive(Default)]
@@ -31,10 +32,11 @@ impl Tally {
 }
 
 fn flip(path: &Path, dice: &mut Dice, len: usize) -> usize {
-    let mut bytes = fs::read(path).unwrap();
     let at = dice.below(len);
-    bytes[at] ^= 1 << dice.below(8);
-    fs::write(path, bytes).unwrap();
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at as u64).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << dice.below(8))], at as u64).unwrap();
     at
 }
 

@@ -4,6 +4,7 @@
 use super::store::{Dead, Verdict, active_journal, data_len};
 use super::{Dice, cases, tell};
 use std::fs;
+use std::os::unix::fs::FileExt;
 
 /// A disk writes whole sectors of this many bytes.
 const SECTOR: usize = 512;
@@ -46,17 +47,17 @@ fn after_a_power_cut_everything_synced_is_there() {
     for n in 0..number {
         let case = dead.copy();
         let journal = active_journal(&case.path);
-        let mut bytes = fs::read(&journal).unwrap();
+        let file = fs::File::options().write(true).open(&journal).unwrap();
         let end = data_len(&journal);
         // Each sector written since the last sync reached the disk, or did not.
         let odds = 1 + dice.below(12);
         for start in (0..end).step_by(SECTOR).filter(|start| start + SECTOR > dead.synced_bytes) {
             if dice.below(odds) == 0 {
                 let from = start.max(dead.synced_bytes);
-                bytes[from..(start + SECTOR).min(end)].fill(0);
+                let lost = vec![0; (start + SECTOR).min(end) - from];
+                file.write_all_at(&lost, from as u64).unwrap();
             }
         }
-        fs::write(&journal, bytes).unwrap();
         if n % 2 == 0 {
             fs::write(case.path.join("anchor"), &dead.synced_anchor).unwrap();
         }

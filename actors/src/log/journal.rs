@@ -155,7 +155,7 @@ fn proof(data: &[u8], from: usize) -> Option<Proof> {
 }
 
 /// The bytes up to the last one that is not zero, to the next block.
-fn without_zeros(bytes: &[u8]) -> &[u8] {
+pub(crate) fn without_zeros(bytes: &[u8]) -> &[u8] {
     const ZEROS: [u8; BLOCK] = [0; BLOCK];
     let mut end = bytes.len();
     for block in bytes.rchunks(BLOCK) {

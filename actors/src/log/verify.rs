@@ -302,14 +302,22 @@ fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_tree(&source, &target)?;
         } else if !never_changes(&source) || fs::hard_link(&source, &target).is_err() {
-            match fs::copy(&source, &target) {
+            match copy_sparse(&source, &target) {
                 // Compacted away meanwhile.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                copied => drop(copied?),
+                copied => copied?,
             }
         }
     }
     Ok(())
+}
+
+/// Copies a file; a journal without the zeros at its end that it was allocated with.
+fn copy_sparse(from: &Path, to: &Path) -> std::io::Result<()> {
+    match from.extension() {
+        Some(extension) if extension == "jnl" => fs::write(to, journal::without_zeros(&fs::read(from)?)),
+        _ => fs::copy(from, to).map(drop),
+    }
 }
 
 /// Tables and blobs are written once; journals, locks and version files are not.
