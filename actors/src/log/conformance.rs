@@ -34,7 +34,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Expect::Right),
         1 => Just(Expect::Wrong),
     ];
-    let durability = prop_oneof![Just(Durability::Default), Just(Durability::Sync), Just(Durability::Buffered)];
+    let durability =
+        prop_oneof![Just(Durability::Default), Just(Durability::Sync), Just(Durability::Buffered)];
     prop_oneof![
         6 => (0..3_u8, 1..4_u8, proptest::bool::weighted(0.1), expected, durability)
             .prop_map(|(stream, events, large, expected, durability)| Step::Append { stream, events, large, expected, durability }),
@@ -103,7 +104,8 @@ impl Model {
             assert_eq!(log.commit(Append::new(drafts)).await, Err(LogError::IdReused(id)));
         } else {
             let last = first + drafts.len() as Seq - 1;
-            let receipt = log.commit(Append { expected: Expected::Any, ..Append::new(drafts) }).await.unwrap();
+            let receipt =
+                log.commit(Append { expected: Expected::Any, ..Append::new(drafts) }).await.unwrap();
             assert_eq!(receipt, Receipt { first, last, durable: true, duplicate: true });
         }
     }
@@ -157,7 +159,11 @@ async fn behaves(folder: Option<&Path>, steps: Vec<Step>) {
 }
 
 fn run(folder: Option<&Path>, steps: Vec<Step>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(behaves(folder, steps));
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(behaves(folder, steps));
 }
 
 proptest! {

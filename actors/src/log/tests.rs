@@ -292,5 +292,9 @@ async fn a_supervised_log_starts_again_when_an_append_may_have_been_lost() {
     log.commit(append(vec![draft("a", 1, b"x")])).await.unwrap();
     tree.stop(None);
     ended.await.unwrap();
-    assert_eq!(log.commit(append(vec![draft("a", 2, b"x")])).await, Err(LogError::Closed), "it was closed with the tree");
+    assert_eq!(
+        log.commit(append(vec![draft("a", 2, b"x")])).await,
+        Err(LogError::Closed),
+        "it was closed with the tree"
+    );
 }
