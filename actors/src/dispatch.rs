@@ -52,6 +52,7 @@ layers! {
     prospective Prospective,
     graph Graph,
     rag Rag,
+    approval Approval,
 }
 
 fn child<D: Decider>(

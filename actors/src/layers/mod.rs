@@ -1,6 +1,7 @@
 //! What each memory layer decides: a small state, a pure decide, an evolve. Text lives in the read side; a layer keeps only
 //! what its decisions need: which items exist, where they belong, and what may still be done to them.
 
+pub mod approval;
 pub mod check;
 pub mod episodic;
 pub mod graph;
