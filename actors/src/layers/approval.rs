@@ -115,6 +115,14 @@ impl State {
         })
     }
 
+    /// What an approval binds.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn binding(&self, id: &Id) -> Result<String, Refusal> {
+        self.get(id).map(|entry| entry.binding.clone())
+    }
+
     /// An approval that still waits, and whoever answers it: never the one who asked.
     fn answerable(&self, cx: &Context, id: &Id) -> Result<&Entry, Refusal> {
         let entry = self.get(id)?;
