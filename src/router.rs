@@ -5,8 +5,10 @@
 
 use crate::clock::Clock;
 use athena_actors::dispatch::Layers;
+use athena_actors::guard::Guard;
+use athena_actors::privacy::Tokenizer;
 use athena_schemas::catalog::{self, Call, Service};
-use athena_schemas::context::{Caller, Context, Party, Scope};
+use athena_schemas::context::{Caller, Context, Party};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::CommandId;
 use athena_schemas::operation::{Audience, Entry};
@@ -31,12 +33,6 @@ const FRESHNESS_WAIT: Duration = Duration::from_secs(5);
 const MEMORY: &[&str] =
     &["episodic", "semantic", "procedural", "prospective", "graph", "consolidation", "rag"];
 
-/// Replaces sensitive values by tokens in whatever enters and leaves.
-pub trait Privacy: Send + Sync {
-    /// Every text in `value`, with its sensitive values replaced.
-    fn tokenize<'a>(&'a self, scope: &'a Scope, value: Value) -> BoxFuture<'a, Result<Value, Refusal>>;
-}
-
 /// What is not memory: other servers' tools, the virtual file system, discovery.
 pub trait Tools: Send + Sync {
     /// Whether this is one of theirs.
@@ -50,12 +46,6 @@ pub trait Tools: Send + Sync {
 pub trait Services: Send + Sync {
     /// Makes a call.
     fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>>;
-}
-
-/// May refuse a call for what it does, whoever asks: policy at the moment of the effect.
-pub trait Gate: Send + Sync {
-    /// Decides on one call.
-    fn permit<'a>(&'a self, cx: &'a Context, op: &'a str, params: &'a Value) -> BoxFuture<'a, Result<(), Refusal>>;
 }
 
 /// How far the projections have come.
@@ -92,9 +82,9 @@ pub struct Parts {
     /// The log's head.
     pub reader: Arc<dyn LogReader>,
     /// The tokenizer.
-    pub privacy: Arc<dyn Privacy>,
+    pub tokenizer: Tokenizer,
     /// Policy.
-    pub gate: Arc<dyn Gate>,
+    pub guard: Arc<Guard>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -131,8 +121,8 @@ impl Router {
             authorise(caller, entry)?;
             // Parsed twice: first as it came, so that an error names the caller's own field; what is kept is tokenized.
             catalog::parse(&request.op, request.params.clone())?;
-            let params = self.parts.privacy.tokenize(&cx.scope, request.params).await?;
-            self.parts.gate.permit(&cx, &request.op, &params).await?;
+            let params = self.parts.tokenizer.tokenize(&cx, request.params).await?.0;
+            self.parts.guard.permit(&cx, &request.op, &params).await?;
             return match catalog::parse(&request.op, params)? {
                 Call::Command(command) => self.command(cx, entry, command).await,
                 Call::Query(query) => self.query(cx, entry, query).await,
@@ -146,11 +136,11 @@ impl Router {
         if !tools.knows(&request.op) {
             return Err(catalog::unknown(&request.op));
         }
-        let params = self.parts.privacy.tokenize(&cx.scope, request.params).await?;
-        self.parts.gate.permit(&cx, &request.op, &params).await?;
+        let params = self.parts.tokenizer.tokenize(&cx, request.params).await?.0;
+        self.parts.guard.permit(&cx, &request.op, &params).await?;
         let value = tools.call(&cx, &request.op, params).await?;
         // What another server says has not been seen by anyone yet.
-        let value = self.parts.privacy.tokenize(&cx.scope, value).await?;
+        let value = self.parts.tokenizer.tokenize(&cx, value).await?.0;
         Ok(Answer { value, seq: None })
     }
 

@@ -1,0 +1,63 @@
+//! Services: operations composed out of several parts. Each file is one layer's.
+
+mod privacy;
+mod prospective;
+mod run;
+mod upstream;
+
+use crate::clock::Clock;
+use athena_actors::dispatch::Layers;
+use athena_actors::log::LogHandle;
+use athena_actors::privacy::Tokenizer;
+use athena_actors::run::Runs;
+use athena_actors::upstream::Upstreams;
+use athena_schemas::catalog::Service;
+use athena_schemas::context::Context;
+use athena_schemas::operation::to_json;
+use athena_schemas::ports::{Answer, BoxFuture, Request, Router};
+use athena_schemas::refusal::Refusal;
+use serde::Serialize;
+use serde_json::Value;
+use std::sync::{Arc, Weak};
+
+/// The parts that services are composed of.
+pub(crate) struct House {
+    pub(crate) layers: Layers,
+    pub(crate) log: LogHandle,
+    pub(crate) runs: Arc<Runs>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) router: Weak<crate::router::Router>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl crate::router::Services for House {
+    fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>> {
+        Box::pin(async move {
+            match service {
+                Service::Run(service) => run::call(self, cx, service).await,
+                Service::Privacy(service) => privacy::call(self, cx, service).await,
+                Service::Prospective(service) => prospective::call(self, cx, service).await,
+                Service::Upstream(service) => upstream::call(self, cx, service).await,
+                other => Err(Refusal::internal(format!("{other:?} has no service"))),
+            }
+        })
+    }
+}
+
+impl House {
+    /// A follow-up call on behalf of the same caller, under an id that belongs to the first.
+    pub(crate) async fn follow(&self, cx: &Context, label: &str, op: &str, params: Value) -> Result<Answer, Refusal> {
+        let router = self.router.upgrade().ok_or_else(|| Refusal::internal("the router is gone"))?;
+        let mut caller = athena_schemas::context::Caller::system();
+        caller.name.clone_from(&cx.caller.name);
+        (caller.scope, caller.holds) = (cx.scope.clone(), cx.scope.clone());
+        let key = cx.command.child(label).to_string();
+        router.call(&caller, Request { idempotency_key: Some(key), ..Request::new(op, params) }).await
+    }
+}
+
+/// An answer that records nothing of its own.
+pub(crate) fn answer<T: Serialize>(value: T) -> Result<Answer, Refusal> {
+    Ok(Answer { value: to_json(value)?, seq: None })
+}

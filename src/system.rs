@@ -1,0 +1,427 @@
+//! The house: every part in start order, and its orderly end.
+//!
+//! Start order is dependency order, and the supervisor's rest-for-one rule follows it: log, projectors, layers, tokenizer,
+//! upstreams, sandbox pool.
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
+use crate::router::{Freshness, Parts, Router};
+use crate::services::House;
+use crate::toolbox::Toolbox;
+use athena_actors::dispatch::Layers;
+use athena_actors::guard::policy::Policy;
+use athena_actors::guard::{Guard, Reach};
+use athena_actors::handle::Slot;
+use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
+use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions};
+use athena_actors::privacy::Tokenizer;
+use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage};
+use athena_actors::run::Runs;
+use athena_actors::run::parts::{Catalogued, Parts as RunParts};
+use athena_actors::sandbox::presets::Preset;
+use athena_actors::sandbox::spawn::Reexec;
+use athena_actors::sandbox::{Pool, Sandbox, Settings};
+use athena_actors::supervisor::{Child, Policy as Restarts, Supervisor};
+use athena_actors::upstream::Upstreams;
+use athena_projections::library::{Library, Options as LibraryOptions};
+use athena_schemas::envelope::Seq;
+use athena_schemas::layers::upstream::{Command as UpstreamCommand, Roster, Server};
+use athena_schemas::ports::{LogReader, Projection, Sealer, Views};
+use athena_schemas::refusal::{Code, Refusal};
+use athena_schemas::surface::Effect;
+use ractor::{Actor, ActorRef};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
+const ANSWER_BYTES: usize = 24 << 10;
+
+/// How long an orderly end may take before what still runs is left to the next start.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(20);
+
+/// How a store is opened.
+pub struct Options {
+    /// Its folder; in memory where missing.
+    pub folder: Option<PathBuf>,
+    /// Its settings.
+    pub config: Config,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Where the master key comes from.
+    pub master: MasterKey,
+    /// Other MCP servers, besides those that were added to the store.
+    pub upstreams: BTreeMap<String, Server>,
+    /// Whether runs are possible: a program that embeds Athena may not be its own worker.
+    pub sandbox: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            config: Config::default(),
+            clock: Arc::new(SystemClock::default()),
+            master: MasterKey::default(),
+            upstreams: BTreeMap::new(),
+            sandbox: true,
+        }
+    }
+}
+
+/// An open store with everything that works on it.
+pub struct System {
+    router: Arc<Router>,
+    log: LogHandle,
+    sealer: Arc<dyn Sealer>,
+    keys: Arc<KeyStore>,
+    layers: Layers,
+    library: Arc<Library>,
+    feed: Arc<Feed>,
+    projectors: Vec<(&'static str, Slot<ProjectorMessage>)>,
+    runs: Arc<Runs>,
+    upstreams: Upstreams,
+    toolbox: Arc<Toolbox>,
+    opened: OpenReport,
+    root: ActorRef<()>,
+    done: tokio::task::JoinHandle<()>,
+    _temporary: Option<Temporary>,
+}
+
+impl System {
+    /// Opens a store and starts every part.
+    ///
+    /// # Errors
+    /// [`Code::Integrity`] when the log is damaged, [`Code::Unavailable`] when another process has it open.
+    pub async fn open(options: Options) -> Result<Self, Refusal> {
+        let temporary = if options.folder.is_none() { Some(Temporary::new(&*options.clock)?) } else { None };
+        let ground = blocking({
+            let folder = options.folder.clone();
+            let keys = folder.clone().or_else(|| temporary.as_ref().map(|t| t.0.clone()));
+            let (config, master) = (options.config.clone(), options.master);
+            move || Ground::open(folder, keys.unwrap_or_default(), &config, master)
+        })
+        .await??;
+        let Ground { log, opened, keys, sealer, library } = ground;
+        let (reader, clock) = (log.reader(), options.clock);
+        let feed = Arc::new(Feed::new(reader.clone(), sealer.clone()));
+        let (projectors, driven, freshness) = projectors(&library, &feed, &reader);
+
+        let layers = Layers::default();
+        let tokenizer = Tokenizer::new(log.clone(), keys.clone(), sealer.clone());
+        let ledger = Pinned { pins: layers.upstream.clone(), clock: clock.clone(), tokenizer: tokenizer.clone() };
+        let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
+        let upstreams = Upstreams::new(Arc::new(ledger), catalogues);
+        let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
+        let library = Arc::new(library);
+        let router = Router::new(Parts {
+            layers: layers.clone(),
+            views: library.clone() as Arc<dyn Views>,
+            freshness,
+            reader: reader.clone(),
+            tokenizer: tokenizer.clone(),
+            guard: guard.clone(),
+            clock: clock.clone(),
+        });
+        let sandbox = sandbox(&options.config)?;
+        let toolbox = Arc::new(Toolbox::new(upstreams.clone()));
+        let runs = Arc::new(Runs::new(RunParts {
+            log: log.clone(),
+            sealer: sealer.clone(),
+            sandbox: sandbox.clone(),
+            judge: guard,
+            tokenize: Arc::new(RunTokens(tokenizer.clone())),
+            effects: {
+                let upstreams = upstreams.clone();
+                Arc::new(Catalogued(move |op: &str| effect(&upstreams, op)))
+            },
+            surface: Arc::new(Globals(toolbox.clone())),
+            clock: {
+                let clock = clock.clone();
+                Arc::new(move || clock.now_ms())
+            },
+            count: crate::tokens::count,
+            answer_bytes: ANSWER_BYTES,
+        }));
+        let port: Arc<dyn athena_schemas::ports::Router> = router.clone();
+        runs.connect(&port);
+        let outside = Outside {
+            toolbox: toolbox.clone(),
+            upstreams: upstreams.clone(),
+            tokenizer: tokenizer.clone(),
+            runs: runs.clone(),
+        };
+        let house = House {
+            layers: layers.clone(),
+            log: log.clone(),
+            runs: runs.clone(),
+            tokenizer: tokenizer.clone(),
+            upstreams: upstreams.clone(),
+            router: Arc::downgrade(&router),
+            clock: clock.clone(),
+        };
+        router.complete(Arc::new(outside), Arc::new(house));
+
+        let mut children = projectors;
+        children.extend(layers.children(&log, &sealer, None));
+        children.push(tokenizer.child());
+        children.push(upstreams.child());
+        if options.sandbox {
+            let pool = sandbox.clone();
+            children.push(Child::actor("sandbox", || Pool, move || pool.clone()));
+        }
+        let (root, done) = Actor::spawn(None, Supervisor, (children, Restarts::default()))
+            .await
+            .map_err(|error| Refusal::new(Code::Unavailable, format!("the store does not start: {error}")))?;
+
+        let system = Self {
+            router,
+            log,
+            sealer,
+            keys,
+            layers,
+            library,
+            feed,
+            projectors: driven,
+            runs,
+            upstreams,
+            toolbox,
+            opened,
+            root,
+            done,
+            _temporary: temporary,
+        };
+        system.enrol(options.upstreams, &*clock).await?;
+        system.runs.recover().await?;
+        tokio::spawn(crate::tokens::warm());
+        Ok(system)
+    }
+
+    /// The servers that were added to the store, and those of the configuration.
+    async fn enrol(&self, configured: BTreeMap<String, Server>, clock: &dyn Clock) -> Result<(), Refusal> {
+        let roster = UpstreamCommand::Roster(Roster {});
+        let known = self.layers.upstream.decide(own(clock), roster, None).await?.value;
+        let known: BTreeMap<String, Server> =
+            serde_json::from_value(known).map_err(|error| Refusal::internal(error.to_string()))?;
+        for (name, server) in known.into_iter().chain(configured) {
+            if let Err(refusal) = self.upstreams.configure(&name, server) {
+                tracing::warn!(name, %refusal, "an upstream server was left out");
+            }
+        }
+        self.upstreams.warm();
+        Ok(())
+    }
+
+    /// The one way in.
+    pub fn router(&self) -> Arc<dyn athena_schemas::ports::Router> {
+        self.router.clone()
+    }
+
+    /// The log, for those who read it.
+    pub fn log(&self) -> Arc<dyn LogReader> {
+        self.log.reader()
+    }
+
+    /// Opens the log's payloads.
+    pub fn sealer(&self) -> Arc<dyn Sealer> {
+        self.sealer.clone()
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &Arc<KeyStore> {
+        &self.keys
+    }
+
+    /// The virtual files and discovery.
+    pub fn toolbox(&self) -> &Arc<Toolbox> {
+        &self.toolbox
+    }
+
+    /// The read side.
+    pub fn library(&self) -> &Arc<Library> {
+        &self.library
+    }
+
+    /// What was found when the log was opened.
+    pub fn opened(&self) -> &OpenReport {
+        &self.opened
+    }
+
+    /// Runs at work.
+    pub fn active_runs(&self) -> usize {
+        self.runs.active()
+    }
+
+    /// Each projection with the digest of its live content and of one rebuilt from position 0, both at the same position.
+    ///
+    /// # Errors
+    /// When the log cannot be read or a projection's store fails.
+    pub async fn compare(&self) -> Result<Vec<Compared>, Refusal> {
+        let mut compared = Vec::new();
+        for (name, slot) in &self.projectors {
+            let (reply, live) = oneshot::channel();
+            slot.cast(ProjectorMessage::Digest(reply))?;
+            let (live, seq) = live.await.map_err(|_| slot.down())??;
+            let (feed, name) = (self.feed.clone(), *name);
+            let rebuilt = blocking(move || rebuilt(&feed, name, seq)).await??;
+            compared.push(Compared { projection: name, seq, live: hex(&live), rebuilt: hex(&rebuilt), equal: live == rebuilt });
+        }
+        Ok(compared)
+    }
+
+    /// Ends every part in reverse order; what is under way is finished, what was acknowledged is on disk.
+    pub async fn shutdown(self) {
+        self.root.stop(None);
+        if tokio::time::timeout(SHUTDOWN_WAIT, self.done).await.is_err() {
+            tracing::warn!("some parts did not end in time");
+        }
+        if let Err(error) = self.log.close().await {
+            tracing::warn!(%error, "the log did not close cleanly; the next start looks it over");
+        }
+    }
+}
+
+/// One projection, compared with its rebuilt self.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Compared {
+    /// Its name.
+    pub projection: &'static str,
+    /// The position both stand at.
+    pub seq: Seq,
+    /// Digest of the live one.
+    pub live: String,
+    /// Digest of the rebuilt one.
+    pub rebuilt: String,
+    /// Whether they are equal.
+    pub equal: bool,
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Builds one projection anew, in memory, up to a position.
+fn rebuilt(feed: &Feed, name: &str, seq: Seq) -> Result<[u8; 32], Refusal> {
+    let failed = |error: athena_schemas::ports::ProjectionError| Refusal::new(Code::Unavailable, error.to_string());
+    let library = Library::open(LibraryOptions::default()).map_err(failed)?;
+    let mut fresh: Box<dyn Projection> = library
+        .projections()
+        .into_iter()
+        .find(|projection| projection.name() == name)
+        .ok_or_else(|| Refusal::internal(format!("there is no projection {name}")))?;
+    feed.drive(&mut *fresh, seq, |_| {})?;
+    fresh.flush().map_err(failed)?;
+    fresh.digest().map_err(failed)
+}
+
+/// What lies on disk: opened off the async threads.
+struct Ground {
+    log: LogHandle,
+    opened: OpenReport,
+    keys: Arc<KeyStore>,
+    sealer: Arc<dyn Sealer>,
+    library: Library,
+}
+
+impl Ground {
+    fn open(folder: Option<PathBuf>, keys: PathBuf, config: &Config, master: MasterKey) -> Result<Self, Refusal> {
+        let location = folder.as_ref().map_or(Location::Memory, |folder| Location::Folder(folder.join("log")));
+        let mode = match config.log.durability.as_str() {
+            "sync" => Mode::Sync,
+            "interval" => Mode::Interval(Duration::from_millis(config.log.interval_ms.clamp(1, 1_000))),
+            "buffer" => Mode::Buffer,
+            other => return Err(Refusal::invalid(format!("log.durability is {other:?}")).hint("sync, interval or buffer")),
+        };
+        let (log, opened) = LogHandle::open(location, LogOptions { mode, ..LogOptions::default() })?;
+        let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
+        let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
+        let options = LibraryOptions { folder: folder.map(|folder| folder.join("views")), ..LibraryOptions::default() };
+        let library = Library::open(options)
+            .map_err(|error| Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor"))?
+            .with_log(log.reader(), sealer.clone());
+        Ok(Self { log, opened, keys, sealer, library })
+    }
+}
+
+type Driven = Vec<(&'static str, Slot<ProjectorMessage>)>;
+
+fn projectors(library: &Library, feed: &Arc<Feed>, reader: &Arc<dyn LogReader>) -> (Vec<Child>, Driven, Freshness) {
+    let (mut children, mut driven, mut watched) = (Vec::new(), Vec::new(), Vec::new());
+    for projection in library.projections() {
+        let name = projection.name();
+        let (seen, sight) = watch::channel(projection.position());
+        let slot = Slot::new("a projection");
+        let args = ProjectorArgs {
+            feed: feed.clone(),
+            reader: reader.clone(),
+            projection: Arc::new(Mutex::new(projection)),
+            seen,
+            slot: slot.clone(),
+        };
+        children.push(Child::actor(name, || Projector, move || args.clone()));
+        driven.push((name, slot));
+        watched.push(sight);
+    }
+    (children, driven, Freshness::new(watched))
+}
+
+fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guard, Refusal> {
+    let upstreams = upstreams.clone();
+    let reaches = Arc::new(move |op: &str| {
+        let tool = upstreams.tool(op);
+        Reach {
+            risk: tool.as_ref().map_or(athena_schemas::risk::Risk::Medium, |tool| tool.risk),
+            writes: upstreams.effect(op) != Effect::Read,
+            outbound: tool.is_none_or(|tool| tool.annotations.open_world_hint == Some(true)),
+        }
+    });
+    Ok(Guard::new(layers.approval.clone(), Policy::default(), preset(config)?, config.approvals.ttl_s, reaches))
+}
+
+/// The preset that the settings name, or the limits of the file they point to.
+fn preset(config: &Config) -> Result<Preset, Refusal> {
+    let name = &config.sandbox.preset;
+    if !name.ends_with(".toml") {
+        return Preset::named(name);
+    }
+    let text = std::fs::read_to_string(name)
+        .map_err(|error| Refusal::invalid(format!("sandbox.preset {name}: {error}")).hint("athena sandbox presets"))?;
+    Preset::from_toml(name, &text)
+}
+
+fn sandbox(config: &Config) -> Result<Sandbox, Refusal> {
+    let mut arguments = Vec::new();
+    if config.sandbox.allow_weak {
+        arguments.push("--allow-weak-sandbox".to_owned());
+    }
+    let spawn = Reexec::new(arguments)
+        .map_err(|error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}")))?;
+    let settings = Settings { warm: config.sandbox.warm, concurrent: config.sandbox.concurrent, ..Settings::default() };
+    Ok(Sandbox::new(settings, Arc::new(spawn)))
+}
+
+/// The folder of a store in memory: its keys have to lie somewhere, and go with it.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn new(clock: &dyn Clock) -> Result<Self, Refusal> {
+        let name: String = clock.random().iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = std::env::temp_dir().join(format!("athena-{name}"));
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| Refusal::new(Code::Unavailable, format!("no folder for keys: {error}")))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(format!("opening failed: {error}")))
+}
