@@ -1,1 +1,587 @@
-//! Upstreams: other MCP servers, one actor each.
+//! Upstreams: other MCP servers, reached as a client, one supervised actor each.
+//!
+//! [`Upstreams`] is what everyone else holds. Read in this order: [`server`] (the actor: start, restart, health),
+//! [`connection`] (one live connection and what it may not ask), [`stdio`] (the child process, [`scan`] and [`spool`] for
+//! answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), [`validate`] and
+//! [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
+
+pub mod answer;
+pub mod catalogue;
+pub mod config;
+pub mod connection;
+pub mod definition;
+pub mod pins;
+pub mod scan;
+mod server;
+pub mod spool;
+pub mod stdio;
+pub mod validate;
+
+use crate::handle::Slot;
+use crate::supervisor::Child;
+use athena_schemas::layers::upstream::{Health, Note, Observe, Server, Status, ToolStatus, Verdict};
+use athena_schemas::ports::BoxFuture;
+use athena_schemas::refusal::{Code, Refusal, nearest};
+use athena_schemas::surface::{Effect, Tool};
+use catalogue::{Catalogue, Offered};
+use connection::{Connection, Fault};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
+use serde_json::{Map, Value};
+use server::{Face, Live, Message, ServerActor};
+use spool::{Slice, Spools};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The name under which [`Ledger::secret`] is asked for a server's OAuth access token.
+pub const OAUTH: &str = "oauth";
+
+/// What the gateway needs of the rest of the house.
+pub trait Ledger: Send + Sync + 'static {
+    /// Compares a server's tools with what is pinned, and records what is new (`upstream/observe`).
+    fn observe(&self, observe: Observe) -> BoxFuture<'_, Result<Verdict, Refusal>>;
+
+    /// Records that a server failed or was declined something (`upstream/note`). Its failure is nobody's concern.
+    fn note(&self, note: Note) -> BoxFuture<'_, ()>;
+
+    /// A secret of a server's configuration, from the vault.
+    fn secret<'a>(&'a self, server: &'a str, name: &'a str) -> BoxFuture<'a, Option<String>>;
+}
+
+pub(crate) struct Settings {
+    ledger: Arc<dyn Ledger>,
+    /// Where catalogues are kept between starts.
+    folder: Option<PathBuf>,
+    spools: Spools,
+    generation: AtomicU64,
+}
+
+impl Settings {
+    fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// All upstream servers: what the router, the toolbox and the command line hold.
+#[derive(Clone)]
+pub struct Upstreams {
+    settings: Arc<Settings>,
+    faces: Arc<RwLock<BTreeMap<String, Arc<Face>>>>,
+    gateway: Slot<Order>,
+}
+
+impl Upstreams {
+    /// No servers so far. `folder` is where their catalogues are kept between starts.
+    pub fn new(ledger: Arc<dyn Ledger>, folder: Option<PathBuf>) -> Self {
+        let settings = Settings { ledger, folder, spools: Spools::default(), generation: AtomicU64::new(0) };
+        Self {
+            settings: Arc::new(settings),
+            faces: Arc::default(),
+            gateway: Slot::new("the gateway to upstream servers"),
+        }
+    }
+
+    /// The supervised child that runs them. Servers configured before it starts are started with it.
+    pub fn child(&self) -> Child {
+        let upstreams = self.clone();
+        Child::actor("upstreams", || Gateway, move || upstreams.clone())
+    }
+
+    /// Adds a server, or replaces its configuration. Its process starts when it is first needed.
+    ///
+    /// # Errors
+    /// When its name is not allowed.
+    pub fn configure(&self, name: &str, config: Server) -> Result<(), Refusal> {
+        definition::server_name(name).map_err(|why| Refusal::invalid(why).at("server"))?;
+        let known = self.settings.folder.as_deref().and_then(|folder| Catalogue::load(folder, name, &config));
+        let transport = if config.command.is_some() { "stdio" } else { "http" };
+        let count = |catalogue: &Catalogue, held: bool| {
+            catalogue.tools.iter().filter(|tool| tool.held.is_some() == held).count() as u32
+        };
+        let catalogue = known.unwrap_or_default();
+        let status = Status {
+            server: name.into(),
+            transport: transport.into(),
+            health: if config.disabled { Health::Disabled } else { Health::Idle },
+            tools: count(&catalogue, false),
+            held: count(&catalogue, true),
+            ..Status::default()
+        };
+        let rate = f64::from(config.per_minute.unwrap_or(config::PER_MINUTE));
+        let face = Arc::new(Face {
+            name: name.into(),
+            slot: Slot::new("an upstream server"),
+            catalogue: RwLock::new(Arc::new(catalogue)),
+            status: Mutex::new(status),
+            calls: AtomicU64::new(0),
+            permits: tokio::sync::Semaphore::new(
+                config.concurrency.unwrap_or(config::CONCURRENCY).clamp(1, 256) as usize,
+            ),
+            bucket: Mutex::new((Instant::now(), rate)),
+            config,
+        });
+        self.write().insert(name.into(), face);
+        self.settings.changed();
+        // Before the gateway runs there is nobody to tell; it reads the table when it starts.
+        let _ = self.gateway.cast(Order::Run(name.into()));
+        Ok(())
+    }
+
+    /// Removes a server and ends its process.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub fn remove(&self, name: &str) -> Result<(), Refusal> {
+        self.write().remove(name).ok_or_else(|| self.unknown(name))?;
+        self.settings.changed();
+        if let Some(folder) = &self.settings.folder {
+            catalogue::forget(folder, name);
+        }
+        let _ = self.gateway.cast(Order::End(name.into()));
+        Ok(())
+    }
+
+    /// Starts, in the background, every server of whose tools nothing is known yet.
+    pub fn warm(&self) {
+        for face in self.read().values() {
+            if !face.catalogue().known {
+                let _ = face.slot.cast(Message::Warm);
+            }
+        }
+    }
+
+    /// The names of the servers.
+    pub fn names(&self) -> Vec<String> {
+        self.read().keys().cloned().collect()
+    }
+
+    /// A number that grows whenever any tool changes: what was built from [`Upstreams::tools`] is stale after that.
+    pub fn generation(&self) -> u64 {
+        self.settings.generation.load(Ordering::Acquire)
+    }
+
+    /// Every tool that can be called, as a model may see it.
+    pub fn tools(&self) -> Vec<Tool> {
+        let catalogues: Vec<_> =
+            self.read().values().filter(|face| !face.config.disabled).map(|face| face.catalogue()).collect();
+        catalogues
+            .iter()
+            .flat_map(|catalogue| &catalogue.tools)
+            .filter(|offered| offered.held.is_none())
+            .map(|offered| offered.shown())
+            .collect()
+    }
+
+    /// Every tool with what is pinned, held or flagged, for people.
+    pub fn listing(&self, server: Option<&str>) -> Vec<ToolStatus> {
+        let faces: Vec<_> = self
+            .read()
+            .values()
+            .filter(|face| server.is_none_or(|name| face.name == name))
+            .cloned()
+            .collect();
+        faces
+            .iter()
+            .flat_map(|face| {
+                face.catalogue().tools.iter().map(|offered| tool_status(offered)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// How the servers are.
+    pub fn status(&self) -> Vec<Status> {
+        self.read().values().map(|face| status(face)).collect()
+    }
+
+    /// Starts a server if it does not run, and lists its tools again.
+    ///
+    /// # Errors
+    /// When it does not run or cannot be asked.
+    pub async fn refresh(&self, server: &str) -> Result<Status, Refusal> {
+        let face = self.face(server)?;
+        ask(&face, Message::Relist).await??;
+        Ok(status(&face))
+    }
+
+    /// What a call of `server/tool` leaves behind; a write where nothing is known.
+    pub fn effect(&self, op: &str) -> Effect {
+        let found = op.split_once('/').and_then(|(server, tool)| {
+            let catalogue = self.face(server).ok()?.catalogue();
+            catalogue.find(tool).map(|offered| offered.tool.effect())
+        });
+        found.unwrap_or(Effect::Write)
+    }
+
+    /// The tool of an op, as a model may see it.
+    pub fn tool(&self, op: &str) -> Option<Tool> {
+        let (server, tool) = op.split_once('/')?;
+        let catalogue = self.face(server).ok()?.catalogue();
+        catalogue.find(tool).map(|offered| offered.shown())
+    }
+
+    /// The argument paths at which a tool gets real values instead of tokens. None by default.
+    pub fn reveal_paths(&self, server: &str, tool: &str) -> Vec<String> {
+        self.face(server).map(|face| config::reveal_paths(&face.config, tool)).unwrap_or_default()
+    }
+
+    /// A slice of an answer that was too large to hand over: `limit` bytes of the text behind `handle` from `offset`.
+    ///
+    /// # Errors
+    /// When it is no longer kept.
+    pub async fn slice(&self, handle: &str, offset: u64, limit: u64) -> Result<Slice, Refusal> {
+        let (spools, handle) = (self.settings.spools.clone(), handle.to_string());
+        tokio::task::spawn_blocking(move || spools.slice(&handle, offset, limit))
+            .await
+            .map_err(|error| Refusal::internal(error.to_string()))?
+    }
+
+    /// Calls a tool. Dropping the future cancels the call at the server.
+    ///
+    /// # Errors
+    /// Invalid arguments with their path; unknown, held or failing tools; a server that does not run, named, with the end of
+    /// its stderr; [`Code::Unknown`] where a call that may have changed something has no answer.
+    pub async fn call(&self, server: &str, tool: &str, arguments: Value) -> Result<Value, Refusal> {
+        let face = self.face(server)?;
+        let op = format!("{server}/{tool}");
+        let known = face.catalogue();
+        if let Some(offered) = known.find(tool) {
+            admit(offered, &op, &arguments)?;
+        }
+        let deadline =
+            Instant::now() + Duration::from_millis(face.config.timeout_ms.unwrap_or(config::TIMEOUT_MS));
+        take(&face)?;
+        let permit = tokio::time::timeout_at(deadline, face.permits.acquire()).await;
+        let Ok(Ok(_permit)) = permit else {
+            return Err(Refusal::new(Code::LimitExceeded, format!("too many calls of {server} at once"))
+                .hint("make fewer calls at once, or raise its `concurrency`"));
+        };
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let live = match tokio::time::timeout_at(
+                deadline.max(Instant::now() + connection::START),
+                ask(&face, Message::Lend),
+            )
+            .await
+            {
+                Ok(lent) => lent??,
+                Err(_) => return Err(late(&op, &face, Effect::Read)),
+            };
+            let catalogue = face.catalogue();
+            let offered = catalogue.find(tool).ok_or_else(|| unknown_tool(&catalogue, server, tool))?.clone();
+            admit(&offered, &op, &arguments)?;
+            let effect = offered.tool.effect();
+            // The time of a start is not the call's.
+            let deadline =
+                if attempts == 1 { deadline.max(Instant::now() + timeout(&face)) } else { deadline };
+            match once(&face, &live, &offered, &op, &arguments, deadline).await {
+                Outcome::Value(value) => return Ok(value),
+                Outcome::Refused(refusal) => return Err(refusal),
+                Outcome::Late => return Err(late(&op, &face, effect)),
+                // It never wrote anything: once more, on a new process.
+                Outcome::Gone if effect == Effect::Read && attempts == 1 => {}
+                Outcome::Gone => return Err(gone(&face, &op, effect).await),
+            }
+        }
+    }
+
+    fn face(&self, server: &str) -> Result<Arc<Face>, Refusal> {
+        self.read().get(server).cloned().ok_or_else(|| self.unknown(server))
+    }
+
+    fn unknown(&self, server: &str) -> Refusal {
+        let names = self.names();
+        let near = nearest(server, names.iter().map(String::as_str));
+        let hint = if near.is_empty() { "athena upstream list".into() } else { near.join(", ") };
+        Refusal::not_found(format!("there is no upstream {server}")).hint(hint)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Arc<Face>>> {
+        self.faces.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Arc<Face>>> {
+        self.faces.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How one attempt ended.
+enum Outcome {
+    Value(Value),
+    Refused(Refusal),
+    Late,
+    Gone,
+}
+
+async fn once(
+    face: &Face,
+    live: &Live,
+    offered: &Offered,
+    op: &str,
+    arguments: &Value,
+    deadline: Instant,
+) -> Outcome {
+    let fields: Map<String, Value> = arguments.as_object().cloned().unwrap_or_default();
+    let (peer, signals, spools) = (live.peer.clone(), live.signals.clone(), live.spools.clone());
+    face.calls.fetch_add(1, Ordering::Relaxed);
+    let started = Instant::now();
+    let call = Connection::call(peer, signals, spools, op, offered.tool.wire.clone(), fields);
+    let answered = tokio::time::timeout_at(deadline, call).await;
+    metrics::histogram!("mcp.client.operation.duration", "server" => face.name.clone())
+        .record(started.elapsed().as_secs_f64());
+    match answered {
+        Ok(Ok(value)) => Outcome::Value(marked(offered, value)),
+        Ok(Err(Fault::Tool(refusal))) => Outcome::Refused(refusal),
+        Ok(Err(Fault::Gone)) => {
+            let _ = face.slot.cast(Message::Suspect(live.generation, "its process ended"));
+            Outcome::Gone
+        }
+        Err(_) => {
+            let _ = face.slot.cast(Message::Suspect(live.generation, "it stopped answering"));
+            Outcome::Late
+        }
+    }
+}
+
+/// Whether a call may be made at all.
+fn admit(offered: &Offered, op: &str, arguments: &Value) -> Result<(), Refusal> {
+    if let Some(diff) = &offered.held {
+        let tool = &offered.tool;
+        return Err(Refusal::denied(format!(
+            "{op} is held: its definition changed since it was pinned ({})",
+            diff.join("; ")
+        ))
+        .hint(format!("a person accepts it with: athena upstream accept {} {}", tool.server, tool.name)));
+    }
+    if !(arguments.is_object() || arguments.is_null()) {
+        return Err(Refusal::invalid(format!("{op} takes one object")).hint(format!("{op}({{…}})")));
+    }
+    let none = Value::Object(Map::new());
+    offered.input().arguments(op, if arguments.is_null() { &none } else { arguments })
+}
+
+/// An answer that is not what its schema promises says so, where it is an object.
+fn marked(offered: &Offered, mut value: Value) -> Value {
+    let Some(checker) = offered.output() else { return value };
+    let misfits = checker.misfits(&value);
+    if !misfits.is_empty()
+        && let Some(fields) = value.as_object_mut()
+        && !fields.contains_key("handle")
+    {
+        metrics::counter!("athena_upstream_misfits_total", "server" => offered.tool.server.clone())
+            .increment(1);
+        let list = misfits
+            .into_iter()
+            .map(|(path, why)| if path.is_empty() { why } else { format!("{path}: {why}") });
+        fields.insert("$misfit".into(), list.collect());
+    }
+    value
+}
+
+/// One call from the bucket of this minute.
+fn take(face: &Face) -> Result<(), Refusal> {
+    let rate = f64::from(face.config.per_minute.unwrap_or(config::PER_MINUTE).max(1));
+    let mut bucket = face.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+    let now = Instant::now();
+    let tokens = (bucket.1 + now.duration_since(bucket.0).as_secs_f64() * rate / 60.0).min(rate);
+    *bucket = (now, (tokens - 1.0).max(0.0));
+    if tokens < 1.0 {
+        return Err(Refusal::new(
+            Code::LimitExceeded,
+            format!("more than {rate} calls of {} within a minute", face.name),
+        )
+        .hint("slow down, or raise its `per_minute`"));
+    }
+    Ok(())
+}
+
+fn timeout(face: &Face) -> Duration {
+    Duration::from_millis(face.config.timeout_ms.unwrap_or(config::TIMEOUT_MS))
+}
+
+fn late(op: &str, face: &Face, effect: Effect) -> Refusal {
+    let limit = timeout(face).as_millis();
+    match effect {
+        Effect::Read => Refusal::new(
+            Code::LimitExceeded,
+            format!("{op} did not answer within {limit} ms and was cancelled"),
+        )
+        .hint("ask for less, or raise the server's `timeout_ms`"),
+        Effect::Idempotent | Effect::Write => Refusal::new(
+            Code::Unknown,
+            format!("{op} did not answer within {limit} ms; whether it took effect is not known"),
+        )
+        .hint("look before you repeat it, or raise the server's `timeout_ms`"),
+    }
+}
+
+async fn gone(face: &Face, op: &str, effect: Effect) -> Refusal {
+    // The actor learns of it in a moment and then knows the last words.
+    let deadline = Instant::now() + Duration::from_millis(500);
+    let mut now = status(face);
+    while now.health == Health::Ready && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        now = status(face);
+    }
+    let failure = connection::Failure {
+        why: now.error.unwrap_or_else(|| "its connection ended".into()),
+        stderr: now.stderr,
+    };
+    let refusal = server::down(&face.name, &failure);
+    match effect {
+        Effect::Read => refusal,
+        Effect::Idempotent | Effect::Write => Refusal::new(
+            Code::Unknown,
+            format!("{op} has no answer, and whether it took effect is not known: {}", refusal.message),
+        )
+        .hint("look before you repeat it"),
+    }
+}
+
+fn unknown_tool(catalogue: &Catalogue, server: &str, tool: &str) -> Refusal {
+    let names: Vec<&str> = catalogue.tools.iter().map(|offered| offered.tool.name.as_str()).collect();
+    let near = nearest(tool, names.iter().copied());
+    let refused =
+        catalogue.refused.get(tool).map(|why| format!("; it is not offered: {why}")).unwrap_or_default();
+    let hint = if near.is_empty() { format!("readdir(\"/mcp-servers/{server}\")") } else { near.join(", ") };
+    Refusal::not_found(format!("{server} has no tool {tool}{refused}")).hint(hint)
+}
+
+fn status(face: &Face) -> Status {
+    let mut status = face.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    status.calls = face.calls.load(Ordering::Relaxed);
+    status
+}
+
+fn tool_status(offered: &Offered) -> ToolStatus {
+    ToolStatus {
+        op: offered.tool.op(),
+        description: offered.tool.description.clone(),
+        risk: offered.tool.risk,
+        digest: offered.pin.digest.clone(),
+        held: offered.held.clone().unwrap_or_default(),
+        flagged: offered.flagged.clone(),
+    }
+}
+
+async fn ask<T: Send + 'static>(
+    face: &Face,
+    message: impl FnOnce(RpcReplyPort<T>) -> Message,
+) -> Result<T, Refusal> {
+    let (reply, answer) = ractor::concurrency::oneshot();
+    face.slot.cast(message(reply.into()))?;
+    answer.await.map_err(|_| face.slot.down())
+}
+
+/// What the gateway is told.
+enum Order {
+    Run(String),
+    End(String),
+}
+
+impl ractor::Message for Order {}
+
+/// Supervises the server actors one by one: a server that dies harms no other.
+struct Gateway;
+
+struct Running {
+    upstreams: Upstreams,
+    actors: BTreeMap<String, ActorCell>,
+}
+
+impl Actor for Gateway {
+    type Msg = Order;
+    type State = Running;
+    type Arguments = Upstreams;
+
+    async fn pre_start(
+        &self,
+        me: ActorRef<Order>,
+        upstreams: Upstreams,
+    ) -> Result<Running, ActorProcessingErr> {
+        let mut running = Running { upstreams: upstreams.clone(), actors: BTreeMap::new() };
+        for name in upstreams.names() {
+            running.run(&me, &name).await?;
+        }
+        upstreams.gateway.fill(me);
+        Ok(running)
+    }
+
+    async fn handle(
+        &self,
+        me: ActorRef<Order>,
+        order: Order,
+        running: &mut Running,
+    ) -> Result<(), ActorProcessingErr> {
+        match order {
+            Order::Run(name) => {
+                running.end(&name).await;
+                running.run(&me, &name).await?;
+            }
+            Order::End(name) => running.end(&name).await,
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        me: ActorRef<Order>,
+        event: SupervisionEvent,
+        running: &mut Running,
+    ) -> Result<(), ActorProcessingErr> {
+        let (dead, why) = match event {
+            SupervisionEvent::ActorFailed(cell, error) => (cell, error.to_string()),
+            SupervisionEvent::ActorTerminated(cell, _, reason) => (cell, reason.unwrap_or_default()),
+            _ => return Ok(()),
+        };
+        let name = running
+            .actors
+            .iter()
+            .find(|(_, cell)| cell.get_id() == dead.get_id())
+            .map(|(name, _)| name.clone());
+        if let Some(name) = name {
+            tracing::error!(server = name, why, "the actor of an upstream died; starting it again");
+            metrics::counter!("athena_actor_restarts_total", "actor" => format!("upstream/{name}"))
+                .increment(1);
+            running.run(&me, &name).await?;
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Order>, running: &mut Running) -> Result<(), ActorProcessingErr> {
+        // All at once: each may take its grace.
+        let names: Vec<ActorCell> = std::mem::take(&mut running.actors).into_values().collect();
+        let stops = names
+            .into_iter()
+            .map(|cell| tokio::spawn(async move { cell.stop_and_wait(None, Some(STOP)).await }));
+        for stop in stops.collect::<Vec<_>>() {
+            let _ = stop.await;
+        }
+        Ok(())
+    }
+}
+
+/// How long a server's end may take.
+const STOP: Duration = Duration::from_secs(4);
+
+impl Running {
+    async fn run(&mut self, me: &ActorRef<Order>, name: &str) -> Result<(), ActorProcessingErr> {
+        let Some(face) = self.upstreams.read().get(name).cloned() else { return Ok(()) };
+        let actor = ServerActor { face, settings: self.upstreams.settings.clone() };
+        let (actor, _) = Actor::spawn_linked(None, actor, (), me.get_cell()).await?;
+        self.actors.insert(name.into(), actor.get_cell());
+        Ok(())
+    }
+
+    async fn end(&mut self, name: &str) {
+        if let Some(cell) = self.actors.remove(name) {
+            let _ = cell.stop_and_wait(None, Some(STOP)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
