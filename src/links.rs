@@ -40,11 +40,15 @@ impl Tokenize for RunTokens {
     }
 
     fn text<'a>(&'a self, cx: &'a Context, text: &'a str) -> BoxFuture<'a, Result<(String, u32), Refusal>> {
-        Box::pin(async move { self.0.tokenize_text(cx, text).await.map(|(text, report)| (text, report.total())) })
+        Box::pin(
+            async move { self.0.tokenize_text(cx, text).await.map(|(text, report)| (text, report.total())) },
+        )
     }
 
     fn json<'a>(&'a self, cx: &'a Context, value: Value) -> BoxFuture<'a, Result<(Value, u32), Refusal>> {
-        Box::pin(async move { self.0.tokenize(cx, value).await.map(|(value, report)| (value, report.total())) })
+        Box::pin(
+            async move { self.0.tokenize(cx, value).await.map(|(value, report)| (value, report.total())) },
+        )
     }
 }
 
@@ -111,10 +115,17 @@ pub(crate) struct Outside {
 impl crate::router::Tools for Outside {
     fn knows(&self, op: &str) -> bool {
         matches!(op.split_once('/'), Some(("files" | "tools" | "results", _)))
-            || op.split_once('/').is_some_and(|(server, _)| self.upstreams.names().iter().any(|name| name == server))
+            || op
+                .split_once('/')
+                .is_some_and(|(server, _)| self.upstreams.names().iter().any(|name| name == server))
     }
 
-    fn call<'a>(&'a self, cx: &'a Context, op: &'a str, params: Value) -> BoxFuture<'a, Result<Value, Refusal>> {
+    fn call<'a>(
+        &'a self,
+        cx: &'a Context,
+        op: &'a str,
+        params: Value,
+    ) -> BoxFuture<'a, Result<Value, Refusal>> {
         Box::pin(async move {
             match op.split_once('/') {
                 Some(("results", "read")) => self.runs.read(cx, params),

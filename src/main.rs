@@ -3,5 +3,10 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // The same binary is the disposable process that runs agent code: nothing of the house may be touched on that path.
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
+        athena_worker::main(arguments);
+    }
     athena::cli::main()
 }

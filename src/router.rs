@@ -39,7 +39,12 @@ pub trait Tools: Send + Sync {
     fn knows(&self, op: &str) -> bool;
 
     /// Makes a call.
-    fn call<'a>(&'a self, cx: &'a Context, op: &'a str, params: Value) -> BoxFuture<'a, Result<Value, Refusal>>;
+    fn call<'a>(
+        &'a self,
+        cx: &'a Context,
+        op: &'a str,
+        params: Value,
+    ) -> BoxFuture<'a, Result<Value, Refusal>>;
 }
 
 /// Operations composed out of several parts: runs, exports, the execution of procedures.
@@ -147,11 +152,11 @@ impl Router {
     fn context(&self, caller: &Caller, request: &Request) -> Result<Context, Refusal> {
         let scope = match &request.scope {
             None => caller.scope.clone(),
-            Some(wanted) => caller
-                .scope
-                .narrow(wanted)
-                .or_else(|| caller.holds.narrow(wanted))
-                .ok_or_else(|| Refusal::denied("this scope lies outside what the caller holds").at("scope"))?,
+            Some(wanted) => {
+                caller.scope.narrow(wanted).or_else(|| caller.holds.narrow(wanted)).ok_or_else(|| {
+                    Refusal::denied("this scope lies outside what the caller holds").at("scope")
+                })?
+            }
         };
         let command = match &request.idempotency_key {
             Some(key) => CommandId::from_key(&caller.principal(), key),
@@ -163,7 +168,12 @@ impl Router {
         Ok(cx)
     }
 
-    async fn command(&self, mut cx: Context, entry: &Entry, command: catalog::Command) -> Result<Answer, Refusal> {
+    async fn command(
+        &self,
+        mut cx: Context,
+        entry: &Entry,
+        command: catalog::Command,
+    ) -> Result<Answer, Refusal> {
         let permit = self.admit().await?;
         let command = if entry.traits.evidence {
             self.parts.freshness.reached(self.settled.load(Ordering::SeqCst)).await;
@@ -251,7 +261,7 @@ fn starting() -> Refusal {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Refusal::internal("a query failed inside Athena; nothing was changed").hint("athena doctor"))
+    tokio::task::spawn_blocking(work).await.map_err(|_| {
+        Refusal::internal("a query failed inside Athena; nothing was changed").hint("athena doctor")
+    })
 }

@@ -72,6 +72,26 @@ impl Default for Options {
     }
 }
 
+/// Where the master key comes from: `ATHENA_MASTER_KEY` where it is set, else the store's file.
+///
+/// # Errors
+/// When the variable is not 64 hexadecimal digits.
+pub fn master_key(env: impl Fn(&str) -> Option<String>) -> Result<MasterKey, Refusal> {
+    env("ATHENA_MASTER_KEY").map_or(Ok(MasterKey::File), |text| MasterKey::from_hex(&text))
+}
+
+/// The servers of `upstreams.json` in the folder of settings, in the ordinary `mcpServers` form.
+///
+/// # Errors
+/// When the file is not JSON, or a server in it is not well formed.
+pub fn configured(folders: &crate::config::Folders) -> Result<BTreeMap<String, Server>, Refusal> {
+    let file = folders.config.join("upstreams.json");
+    let Ok(text) = std::fs::read_to_string(&file) else { return Ok(BTreeMap::new()) };
+    let unreadable = |error: String| Refusal::invalid(format!("{}: {error}", file.display()));
+    let config = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    athena_actors::upstream::config::servers(&config).map_err(|refusal| unreadable(refusal.to_string()))
+}
+
 /// An open store with everything that works on it.
 pub struct System {
     router: Arc<Router>,
@@ -112,7 +132,8 @@ impl System {
 
         let layers = Layers::default();
         let tokenizer = Tokenizer::new(log.clone(), keys.clone(), sealer.clone());
-        let ledger = Pinned { pins: layers.upstream.clone(), clock: clock.clone(), tokenizer: tokenizer.clone() };
+        let ledger =
+            Pinned { pins: layers.upstream.clone(), clock: clock.clone(), tokenizer: tokenizer.clone() };
         let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
         let upstreams = Upstreams::new(Arc::new(ledger), catalogues);
         let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
@@ -267,7 +288,13 @@ impl System {
             let (live, seq) = live.await.map_err(|_| slot.down())??;
             let (feed, name) = (self.feed.clone(), *name);
             let rebuilt = blocking(move || rebuilt(&feed, name, seq)).await??;
-            compared.push(Compared { projection: name, seq, live: hex(&live), rebuilt: hex(&rebuilt), equal: live == rebuilt });
+            compared.push(Compared {
+                projection: name,
+                seq,
+                live: hex(&live),
+                rebuilt: hex(&rebuilt),
+                equal: live == rebuilt,
+            });
         }
         Ok(compared)
     }
@@ -305,7 +332,8 @@ fn hex(bytes: &[u8; 32]) -> String {
 
 /// Builds one projection anew, in memory, up to a position.
 fn rebuilt(feed: &Feed, name: &str, seq: Seq) -> Result<[u8; 32], Refusal> {
-    let failed = |error: athena_schemas::ports::ProjectionError| Refusal::new(Code::Unavailable, error.to_string());
+    let failed =
+        |error: athena_schemas::ports::ProjectionError| Refusal::new(Code::Unavailable, error.to_string());
     let library = Library::open(LibraryOptions::default()).map_err(failed)?;
     let mut fresh: Box<dyn Projection> = library
         .projections()
@@ -327,18 +355,29 @@ struct Ground {
 }
 
 impl Ground {
-    fn open(folder: Option<PathBuf>, keys: PathBuf, config: &Config, master: MasterKey) -> Result<Self, Refusal> {
-        let location = folder.as_ref().map_or(Location::Memory, |folder| Location::Folder(folder.join("log")));
+    fn open(
+        folder: Option<PathBuf>,
+        keys: PathBuf,
+        config: &Config,
+        master: MasterKey,
+    ) -> Result<Self, Refusal> {
+        let location =
+            folder.as_ref().map_or(Location::Memory, |folder| Location::Folder(folder.join("log")));
         let mode = match config.log.durability.as_str() {
             "sync" => Mode::Sync,
             "interval" => Mode::Interval(Duration::from_millis(config.log.interval_ms.clamp(1, 1_000))),
             "buffer" => Mode::Buffer,
-            other => return Err(Refusal::invalid(format!("log.durability is {other:?}")).hint("sync, interval or buffer")),
+            other => {
+                return Err(
+                    Refusal::invalid(format!("log.durability is {other:?}")).hint("sync, interval or buffer")
+                );
+            }
         };
         let (log, opened) = LogHandle::open(location, LogOptions { mode, ..LogOptions::default() })?;
         let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
         let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
-        let options = LibraryOptions { folder: folder.map(|folder| folder.join("views")), ..LibraryOptions::default() };
+        let options =
+            LibraryOptions { folder: folder.map(|folder| folder.join("views")), ..LibraryOptions::default() };
         let library = Library::open(options)
             .map_err(|error| Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor"))?
             .with_log(log.reader(), sealer.clone());
@@ -348,7 +387,11 @@ impl Ground {
 
 type Driven = Vec<(&'static str, Slot<ProjectorMessage>)>;
 
-fn projectors(library: &Library, feed: &Arc<Feed>, reader: &Arc<dyn LogReader>) -> (Vec<Child>, Driven, Freshness) {
+fn projectors(
+    library: &Library,
+    feed: &Arc<Feed>,
+    reader: &Arc<dyn LogReader>,
+) -> (Vec<Child>, Driven, Freshness) {
     let (mut children, mut driven, mut watched) = (Vec::new(), Vec::new(), Vec::new());
     for projection in library.projections() {
         let name = projection.name();
@@ -378,7 +421,13 @@ fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guar
             outbound: tool.is_none_or(|tool| tool.annotations.open_world_hint == Some(true)),
         }
     });
-    Ok(Guard::new(layers.approval.clone(), Policy::default(), preset(config)?, config.approvals.ttl_s, reaches))
+    Ok(Guard::new(
+        layers.approval.clone(),
+        Policy::default(),
+        preset(config)?,
+        config.approvals.ttl_s,
+        reaches,
+    ))
 }
 
 /// The preset that the settings name, or the limits of the file they point to.
@@ -387,19 +436,21 @@ fn preset(config: &Config) -> Result<Preset, Refusal> {
     if !name.ends_with(".toml") {
         return Preset::named(name);
     }
-    let text = std::fs::read_to_string(name)
-        .map_err(|error| Refusal::invalid(format!("sandbox.preset {name}: {error}")).hint("athena sandbox presets"))?;
+    let text = std::fs::read_to_string(name).map_err(|error| {
+        Refusal::invalid(format!("sandbox.preset {name}: {error}")).hint("athena sandbox presets")
+    })?;
     Preset::from_toml(name, &text)
 }
 
 fn sandbox(config: &Config) -> Result<Sandbox, Refusal> {
     let mut arguments = Vec::new();
     if config.sandbox.allow_weak {
-        arguments.push("--allow-weak-sandbox".to_owned());
+        arguments.extend(["--least".to_owned(), "none".to_owned()]);
     }
     let spawn = Reexec::new(arguments)
         .map_err(|error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}")))?;
-    let settings = Settings { warm: config.sandbox.warm, concurrent: config.sandbox.concurrent, ..Settings::default() };
+    let settings =
+        Settings { warm: config.sandbox.warm, concurrent: config.sandbox.concurrent, ..Settings::default() };
     Ok(Sandbox::new(settings, Arc::new(spawn)))
 }
 
@@ -423,5 +474,7 @@ impl Drop for Temporary {
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(format!("opening failed: {error}")))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Refusal::internal(format!("opening failed: {error}")))
 }

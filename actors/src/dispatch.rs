@@ -12,11 +12,11 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 macro_rules! layers {
-    ($($layer:ident $Layer:ident),* $(,)?) => {
+    ($($layer:ident $Layer:ident $State:path),* $(,)?) => {
         /// The handles of all layers.
         #[derive(Clone, Default)]
         #[allow(missing_docs, reason = "one field a layer")]
-        pub struct Layers { $(pub $layer: LayerHandle<crate::layers::$layer::State>),* }
+        pub struct Layers { $(pub $layer: LayerHandle<$State>),* }
 
         impl Layers {
             /// The layers' places in the supervision tree, in start order.
@@ -47,12 +47,13 @@ macro_rules! layers {
 }
 
 layers! {
-    episodic Episodic,
-    semantic Semantic,
-    prospective Prospective,
-    graph Graph,
-    rag Rag,
-    approval Approval,
+    episodic Episodic crate::layers::episodic::State,
+    semantic Semantic crate::layers::semantic::State,
+    prospective Prospective crate::layers::prospective::State,
+    graph Graph crate::layers::graph::State,
+    rag Rag crate::layers::rag::State,
+    approval Approval crate::layers::approval::State,
+    upstream Upstream crate::upstream::pins::Pins,
 }
 
 fn child<D: Decider>(

@@ -5,6 +5,7 @@
 //! [`evidence`] (what a decision needs to know).
 
 pub mod agenda;
+pub mod approvals;
 pub mod claims;
 pub mod communities;
 pub mod evidence;

@@ -3,6 +3,7 @@
 //! Adding a read model is one field and one line in [`Library::open`]; answering a layer's queries is one file in `views/`.
 
 use crate::agenda::Agenda;
+use crate::approvals::Approvals;
 use crate::evidence;
 use crate::items::Items;
 use crate::network::{Graph, Network};
@@ -41,6 +42,8 @@ pub struct Library {
     pub agenda: Agenda,
     /// Entities and edges.
     pub graph: Graph,
+    /// What people were asked.
+    pub approvals: Approvals,
     /// The read side of search.
     pub finder: Finder,
     /// Runs and sessions.
@@ -73,14 +76,17 @@ impl Library {
         let agenda = Agenda::open(&store).map_err(failed)?;
         let graph = Graph::open(&store).map_err(failed)?;
         let runs = Runs::open(&store).map_err(failed)?;
+        let approvals = Approvals::open(&store).map_err(failed)?;
         let shared = vec![
             rows(&store, items.clone()).map_err(failed)?,
             rows(&store, agenda.clone()).map_err(failed)?,
             rows(&store, graph.clone()).map_err(failed)?,
             rows(&store, runs.clone()).map_err(failed)?,
+            rows(&store, approvals.clone()).map_err(failed)?,
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
+            approvals,
             items,
             agenda,
             graph,

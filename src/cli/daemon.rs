@@ -3,10 +3,12 @@
 use super::output::{field, pretty};
 use super::session::Session;
 use super::{Done, written};
-use crate::daemon::Place;
+use crate::config::{Config, Folders};
 use crate::daemon::attach::Attached;
 use crate::daemon::protocol::Mode;
-use crate::daemon::server::holder;
+use crate::daemon::server::{Closing, Options, holder};
+use crate::daemon::{Parts, Place, Server};
+use crate::system::{self, System};
 use athena_schemas::refusal::{Code, Refusal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,6 +28,12 @@ pub(crate) struct Daemon {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Be the daemon of the store: open it, serve its socket, end when idle
+    Run {
+        /// End after so many seconds without clients; 0 for never [default: daemon.idle_s of the settings]
+        #[arg(long, value_name = "SECONDS")]
+        idle: Option<u64>,
+    },
     /// How it is
     Status,
     /// Ask it to finish what it is doing and end
@@ -39,10 +47,34 @@ enum Command {
 impl Daemon {
     pub(crate) async fn run(self, session: &Session) -> Done {
         match self.command {
+            Command::Run { idle } => serve(session, idle).await,
             Command::Status => status(session).await,
             Command::Stop { force } => stop(session, force).await,
         }
     }
+}
+
+async fn serve(session: &Session, idle: Option<u64>) -> Done {
+    let (place, config) = (Place::of(&session.folders)?, session.config()?);
+    let idle = idle.unwrap_or(config.daemon.idle_s);
+    let options = Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
+    let server = Server::bind(place.clone(), options).await?;
+    server.run(open(place, config, session.folders.clone())).await?;
+    Ok(0)
+}
+
+/// Opens the store for the daemon, and says how it is closed again.
+async fn open(place: Place, config: Config, folders: Folders) -> Result<(Parts, Closing), Refusal> {
+    let options = system::Options {
+        folder: Some(place.store),
+        config,
+        master: system::master_key(|name| std::env::var(name).ok())?,
+        upstreams: system::configured(&folders)?,
+        ..system::Options::default()
+    };
+    let system = System::open(options).await?;
+    let parts = Parts { router: system.router(), log: system.log(), sealer: system.sealer() };
+    Ok((parts, Box::pin(system.shutdown())))
 }
 
 async fn status(session: &Session) -> Done {

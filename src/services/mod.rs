@@ -47,7 +47,13 @@ impl crate::router::Services for House {
 
 impl House {
     /// A follow-up call on behalf of the same caller, under an id that belongs to the first.
-    pub(crate) async fn follow(&self, cx: &Context, label: &str, op: &str, params: Value) -> Result<Answer, Refusal> {
+    pub(crate) async fn follow(
+        &self,
+        cx: &Context,
+        label: &str,
+        op: &str,
+        params: Value,
+    ) -> Result<Answer, Refusal> {
         let router = self.router.upgrade().ok_or_else(|| Refusal::internal("the router is gone"))?;
         let mut caller = athena_schemas::context::Caller::system();
         caller.name.clone_from(&cx.caller.name);

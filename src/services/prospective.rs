@@ -27,5 +27,8 @@ async fn complete(house: &House, cx: &Context, op: CompleteTask) -> Result<Answe
         "meta": {"task": task.id},
     });
     let remembered = house.follow(cx, "remember", "episodic/remember", episode).await?;
-    Ok(Answer { value: json!({"id": task.id, "seq": remembered.seq.or(closed.seq)}), seq: remembered.seq.or(closed.seq) })
+    Ok(Answer {
+        value: json!({"id": task.id, "seq": remembered.seq.or(closed.seq)}),
+        seq: remembered.seq.or(closed.seq),
+    })
 }

@@ -20,7 +20,9 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
         }
         Service::Accept(op) => {
             let server = op.server.clone();
-            let settled = decide(house, cx, schema::Command::Settle(Settle { server: op.server, tool: op.tool })).await?;
+            let settled =
+                decide(house, cx, schema::Command::Settle(Settle { server: op.server, tool: op.tool }))
+                    .await?;
             house.upstreams.refresh(&server).await?;
             Ok(settled)
         }

@@ -53,7 +53,13 @@ pub struct Guard {
 
 impl Guard {
     /// A guard that asks through `approvals`; a question that nobody answers within `ttl_s` seconds is a no.
-    pub fn new(approvals: LayerHandle<State>, policy: Policy, preset: Preset, ttl_s: u64, reaches: Reaches) -> Self {
+    pub fn new(
+        approvals: LayerHandle<State>,
+        policy: Policy,
+        preset: Preset,
+        ttl_s: u64,
+        reaches: Reaches,
+    ) -> Self {
         Self { approvals, policy, preset, ttl_s, reaches, taints: Taints::default() }
     }
 
@@ -69,7 +75,8 @@ impl Guard {
         match stance {
             Stance::Allow => Ok(()),
             Stance::Deny(why) => {
-                metrics::counter!("athena_risk_decisions_total", "level" => "call", "decision" => "denied").increment(1);
+                metrics::counter!("athena_risk_decisions_total", "level" => "call", "decision" => "denied")
+                    .increment(1);
                 Err(Refusal::denied(format!("{op}: {why}")).hint("a person can allow it in the policy"))
             }
             Stance::Ask(risk, why) => self.ask_for_call(cx, op, params, risk, why).await,
@@ -84,7 +91,9 @@ impl Guard {
                 (risk, self.taints.memory(cx, entry.traits.sensitive && !entry.mutating()))
             }
             None if catalog::is_layer(op.split('/').next().unwrap_or_default()) => (Risk::Low, None),
-            None if matches!(op.split_once('/'), Some(("files" | "tools" | "results", _))) => (Risk::Low, None),
+            None if matches!(op.split_once('/'), Some(("files" | "tools" | "results", _))) => {
+                (Risk::Low, None)
+            }
             None => {
                 let reach = (self.reaches)(op);
                 (reach.risk, self.taints.tool(cx, reach, params))
@@ -93,7 +102,14 @@ impl Guard {
         self.policy.on_call(op, risk, flow)
     }
 
-    async fn ask_for_call(&self, cx: &Context, op: &str, params: &Value, risk: Risk, why: String) -> Result<(), Refusal> {
+    async fn ask_for_call(
+        &self,
+        cx: &Context,
+        op: &str,
+        params: &Value,
+        risk: Risk,
+        why: String,
+    ) -> Result<(), Refusal> {
         let run = cx.caller.run.clone();
         let text = params.to_string();
         let run_text = run.as_ref().map_or("", Id::as_str);
@@ -111,24 +127,33 @@ impl Guard {
         match self.redeem(cx, &asked, bound).await? {
             Decided::Approved => Ok(()),
             Decided::Denied { reason } => Err(Refusal::denied(format!("{op}: {reason}"))),
-            Decided::Pending => Err(Refusal::new(Code::ApprovalRequired, format!("{op} needs a person's yes: {why}"))
-                .hint(format!("a person: athena approve {asked}"))
-                .with(json!({"approval": asked}))),
+            Decided::Pending => {
+                Err(Refusal::new(Code::ApprovalRequired, format!("{op} needs a person's yes: {why}"))
+                    .hint(format!("a person: athena approve {asked}"))
+                    .with(json!({"approval": asked})))
+            }
         }
     }
 
     async fn ask(&self, cx: &Context, request: Request) -> Result<Id, Refusal> {
         let asking = self.house(cx, &format!("ask {}", request.binding));
         let answer = self.approvals.decide(asking, Command::Request(request), None).await?;
-        metrics::counter!("athena_risk_decisions_total", "level" => "high", "decision" => "asked").increment(1);
-        answer.value.get("id").and_then(Value::as_str).map(Id::from_text).ok_or_else(|| Refusal::internal("an approval without an id"))
+        metrics::counter!("athena_risk_decisions_total", "level" => "high", "decision" => "asked")
+            .increment(1);
+        answer
+            .value
+            .get("id")
+            .and_then(Value::as_str)
+            .map(Id::from_text)
+            .ok_or_else(|| Refusal::internal("an approval without an id"))
     }
 
     async fn redeem(&self, cx: &Context, id: &Id, binding: String) -> Result<Decided, Refusal> {
         let asking = self.house(cx, &format!("redeem {id}"));
         let command = Command::Redeem(Redeem { id: id.clone(), binding });
         let value = self.approvals.decide(asking, command, None).await?.value;
-        let standing = value.get("standing").cloned().and_then(|s| serde_json::from_value::<Standing>(s).ok());
+        let standing =
+            value.get("standing").cloned().and_then(|s| serde_json::from_value::<Standing>(s).ok());
         let reason = || value.get("reason").and_then(Value::as_str).unwrap_or("a person said no").to_owned();
         Ok(match standing {
             Some(Standing::Redeemed) => Decided::Approved,
@@ -159,7 +184,8 @@ impl Judge for Guard {
             );
             let decision = |name: &'static str| {
                 let level = assessment.level.as_str();
-                metrics::counter!("athena_risk_decisions_total", "level" => level, "decision" => name).increment(1);
+                metrics::counter!("athena_risk_decisions_total", "level" => level, "decision" => name)
+                    .increment(1);
             };
             match self.policy.on_code(assessment.level) {
                 Stance::Allow => {
@@ -177,7 +203,12 @@ impl Judge for Guard {
                         run: Some(submission.run.clone()),
                         level,
                         summary: short(why.clone()),
-                        reasons: assessment.reasons.iter().take(10).map(|r| format!("{}: {}", r.rule, r.message)).collect(),
+                        reasons: assessment
+                            .reasons
+                            .iter()
+                            .take(10)
+                            .map(|r| format!("{}: {}", r.rule, r.message))
+                            .collect(),
                         shown: submission.code.to_owned(),
                         ttl_s: self.ttl_s,
                     };

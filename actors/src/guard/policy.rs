@@ -57,7 +57,8 @@ impl Policy {
     /// When a rule names neither calls nor a level.
     pub fn checked(self) -> Result<Self, Refusal> {
         match self.rule.iter().position(|rule| rule.op.is_none() == rule.code.is_none()) {
-            Some(n) => Err(Refusal::invalid("a rule names either calls (op) or a level of code (code)").at(format!("rule[{n}]"))),
+            Some(n) => Err(Refusal::invalid("a rule names either calls (op) or a level of code (code)")
+                .at(format!("rule[{n}]"))),
             None => Ok(self),
         }
     }
@@ -84,7 +85,9 @@ impl Policy {
     /// What is done about a call. `flow` is why its combination with what the run has seen is dangerous, if it is.
     pub fn on_call(&self, op: &str, risk: Risk, flow: Option<Flow>) -> Stance {
         let named = |effect| {
-            self.rule.iter().any(|rule| rule.effect == effect && rule.op.as_deref().is_some_and(|glob| matches(glob, op)))
+            self.rule
+                .iter()
+                .any(|rule| rule.effect == effect && rule.op.as_deref().is_some_and(|glob| matches(glob, op)))
         };
         if named(Effect::Deny) {
             return Stance::Deny("an operator's rule".into());
@@ -98,9 +101,10 @@ impl Policy {
         match (risk, flow) {
             (Risk::Critical, _) => Stance::Deny("it cannot be undone".into()),
             (Risk::High, _) => Stance::Ask(risk, "it is hard to undo".into()),
-            (_, Some(Flow::PrivateOutward)) => {
-                Stance::Ask(Risk::High, "private memory and outside content would leave this machine together".into())
-            }
+            (_, Some(Flow::PrivateOutward)) => Stance::Ask(
+                Risk::High,
+                "private memory and outside content would leave this machine together".into(),
+            ),
             (_, None) => Stance::Allow,
         }
     }
@@ -137,7 +141,11 @@ mod tests {
     #[test]
     fn deny_is_read_before_ask_and_ask_before_allow() {
         let policy = Policy {
-            rule: vec![rule(Effect::Allow, "*"), rule(Effect::Deny, "github/*"), rule(Effect::Ask, "github/create_issue")],
+            rule: vec![
+                rule(Effect::Allow, "*"),
+                rule(Effect::Deny, "github/*"),
+                rule(Effect::Ask, "github/create_issue"),
+            ],
         };
         assert!(matches!(policy.on_call("github/create_issue", Risk::Low, None), Stance::Deny(_)));
         assert_eq!(policy.on_call("episodic/forget", Risk::High, None), Stance::Allow);

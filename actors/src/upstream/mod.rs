@@ -482,8 +482,6 @@ enum Order {
     End(String),
 }
 
-impl ractor::Message for Order {}
-
 /// Supervises the server actors one by one: a server that dies harms no other.
 struct Gateway;
 

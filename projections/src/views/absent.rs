@@ -36,6 +36,5 @@ absent! { meta {
 } }
 absent! { consolidation {} }
 absent! { store { list_scopes: ListScopes } }
-absent! { approval {} }
 absent! { privacy {} }
 absent! { upstream {} }

@@ -1,6 +1,7 @@
 //! The answers to queries, one file a layer: read models joined into what is asked for.
 
 mod absent;
+mod approval;
 mod episodic;
 mod graph;
 mod prospective;
