@@ -4,6 +4,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+mod demo;
 mod links;
 pub mod mcp;
 pub mod router;

@@ -107,7 +107,7 @@ pub struct System {
     toolbox: Arc<Toolbox>,
     opened: OpenReport,
     root: ActorRef<()>,
-    done: tokio::task::JoinHandle<()>,
+    done: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     _temporary: Option<Temporary>,
 }
 
@@ -212,7 +212,7 @@ impl System {
             toolbox,
             opened,
             root,
-            done,
+            done: tokio::sync::Mutex::new(Some(done)),
             _temporary: temporary,
         };
         system.enrol(options.upstreams, &*clock).await?;
@@ -300,9 +300,11 @@ impl System {
     }
 
     /// Ends every part in reverse order; what is under way is finished, what was acknowledged is on disk.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.root.stop(None);
-        if tokio::time::timeout(SHUTDOWN_WAIT, self.done).await.is_err() {
+        if let Some(done) = self.done.lock().await.take()
+            && tokio::time::timeout(SHUTDOWN_WAIT, done).await.is_err()
+        {
             tracing::warn!("some parts did not end in time");
         }
         if let Err(error) = self.log.close().await {

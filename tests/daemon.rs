@@ -5,7 +5,7 @@
 use athena::config::Folders;
 use athena::daemon::attach::{Attach, greeting};
 use athena::daemon::protocol::{Hello, Mode};
-use athena::daemon::server::{Closing, Options};
+use athena::daemon::server::{Closing, House, Options};
 use athena::daemon::{Client, Parts, Place, Server, relay};
 use athena::mcp::Profile;
 use athena_schemas::context::{Caller, Scope};
@@ -85,6 +85,15 @@ impl Sealer for Empty {
     }
 }
 
+impl House for Empty {
+    fn active_runs(&self) -> usize {
+        0
+    }
+    fn compare(&self) -> BoxFuture<'_, Result<Value, Refusal>> {
+        Box::pin(async { Ok(json!([])) })
+    }
+}
+
 fn place(folder: &Path) -> Place {
     Place::of(&Folders::find(Some(folder.join("store")), |_| None).unwrap()).unwrap()
 }
@@ -96,7 +105,7 @@ fn options() -> Options {
 /// A daemon in this process.
 async fn daemon(folder: &Path, options: Options, router: Arc<Double>) -> JoinHandle<Result<(), Refusal>> {
     let server = Server::bind(place(folder), options).await.unwrap();
-    let parts = Parts { router, log: Arc::new(Empty), sealer: Arc::new(Empty) };
+    let parts = Parts { router, log: Arc::new(Empty), sealer: Arc::new(Empty), house: Arc::new(Empty) };
     tokio::spawn(server.run(async move {
         let closing: Closing = Box::pin(async {});
         Ok((parts, closing))
@@ -189,7 +198,7 @@ async fn a_newer_client_has_an_older_daemon_make_place() {
     // Waits for the lock of the older one, as a daemon that a client starts does.
     let new = tokio::spawn(async move {
         let server = Server::bind(place(&path), options()).await.unwrap();
-        let parts = Parts { router: Arc::<Double>::default(), log: Arc::new(Empty), sealer: Arc::new(Empty) };
+        let parts = Parts { router: Arc::<Double>::default(), log: Arc::new(Empty), sealer: Arc::new(Empty), house: Arc::new(Empty) };
         server.run(async move { Ok((parts, Box::pin(async {}) as Closing)) }).await
     });
     let attach = Attach::to(place(folder.path()));

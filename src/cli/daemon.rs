@@ -3,12 +3,10 @@
 use super::output::{field, pretty};
 use super::session::Session;
 use super::{Done, written};
-use crate::config::{Config, Folders};
 use crate::daemon::attach::Attached;
 use crate::daemon::protocol::Mode;
-use crate::daemon::server::{Closing, Options, holder};
-use crate::daemon::{Parts, Place, Server};
-use crate::system::{self, System};
+use crate::daemon::server::{Options, holder};
+use crate::daemon::{Place, Server};
 use athena_schemas::refusal::{Code, Refusal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,7 +17,7 @@ use tokio::time::Instant;
 /// How long `daemon stop` waits for a daemon to end.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 
-/// Ask or stop the store's daemon
+/// Run, ask or stop the store's daemon
 #[derive(Debug, clap::Args)]
 pub(crate) struct Daemon {
     #[command(subcommand)]
@@ -28,9 +26,9 @@ pub(crate) struct Daemon {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Be the daemon of the store: open it, serve its socket, end when idle
+    /// Be the daemon, in the foreground (clients start it by themselves)
     Run {
-        /// End after so many seconds without clients; 0 for never [default: daemon.idle_s of the settings]
+        /// End after so many seconds without clients; 0 means never [default: from the settings]
         #[arg(long, value_name = "SECONDS")]
         idle: Option<u64>,
     },
@@ -47,34 +45,21 @@ enum Command {
 impl Daemon {
     pub(crate) async fn run(self, session: &Session) -> Done {
         match self.command {
-            Command::Run { idle } => serve(session, idle).await,
+            Command::Run { idle } => run(session, idle).await,
             Command::Status => status(session).await,
             Command::Stop { force } => stop(session, force).await,
         }
     }
 }
 
-async fn serve(session: &Session, idle: Option<u64>) -> Done {
-    let (place, config) = (Place::of(&session.folders)?, session.config()?);
+async fn run(session: &Session, idle: Option<u64>) -> Done {
+    let config = session.config()?;
     let idle = idle.unwrap_or(config.daemon.idle_s);
-    let options = Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
-    let server = Server::bind(place.clone(), options).await?;
-    server.run(open(place, config, session.folders.clone())).await?;
+    let options =
+        Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
+    let server = Server::bind(Place::of(&session.folders)?, options).await?;
+    server.run(super::store::open(session.folders.clone(), config)).await?;
     Ok(0)
-}
-
-/// Opens the store for the daemon, and says how it is closed again.
-async fn open(place: Place, config: Config, folders: Folders) -> Result<(Parts, Closing), Refusal> {
-    let options = system::Options {
-        folder: Some(place.store),
-        config,
-        master: system::master_key(|name| std::env::var(name).ok())?,
-        upstreams: system::configured(&folders)?,
-        ..system::Options::default()
-    };
-    let system = System::open(options).await?;
-    let parts = Parts { router: system.router(), log: system.log(), sealer: system.sealer() };
-    Ok((parts, Box::pin(system.shutdown())))
 }
 
 async fn status(session: &Session) -> Done {

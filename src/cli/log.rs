@@ -3,7 +3,8 @@
 use super::output::{Output, Style, escape, field, pretty};
 use super::session::{Session, when};
 use super::{Done, written};
-use athena_schemas::refusal::Refusal;
+use athena_actors::log::verify_folder;
+use athena_schemas::refusal::{Code, Refusal};
 use serde_json::{Value, json};
 
 /// Events asked for at once.
@@ -27,6 +28,8 @@ enum Command {
     },
     /// Counts, sizes and times
     Stats,
+    /// Check every hash and link; reads the files, so it needs no daemon and a damaged store can be looked at
+    Verify,
     /// Every event with its opened payload, one a line, positions ascending
     Export {
         #[command(flatten)]
@@ -88,6 +91,7 @@ impl Log {
                 let stats = session.call("log/stats", Value::Null).await?;
                 written(session.out.value(&stats, statistics))
             }
+            Command::Verify => verify(session),
             Command::Export { select } => {
                 let mut params = select.params()?;
                 pages(session, &mut params, |event| session.out.json_line(event)).await
@@ -141,6 +145,33 @@ impl Tail {
         }
         Ok(0)
     }
+}
+
+/// Checks the log's files without opening it. A torn tail is not damage: it was never acknowledged.
+fn verify(session: &Session) -> Done {
+    let report = verify_folder(&session.folders.store.join("log"), None)?;
+    let mut said = serde_json::to_value(&report).map_err(|e| Refusal::internal(e.to_string()))?;
+    set(&mut said, "ok", json!(report.is_clean()));
+    written(session.out.value(&said, |_| {
+        let mut text = format!("{} events, head {}", report.events, report.head);
+        if report.torn_bytes > 0 {
+            text.push_str(&format!(
+                "\na torn tail of {} bytes, never acknowledged; the next start cuts it",
+                report.torn_bytes
+            ));
+        }
+        for finding in &report.findings {
+            match (finding.first, finding.last) {
+                (Some(first), Some(last)) if first == last => text.push_str(&format!("\nposition {first}: ")),
+                (Some(first), Some(last)) => text.push_str(&format!("\npositions {first} to {last}: ")),
+                _ => text.push_str("\nthe log: "),
+            }
+            text.push_str(&finding.what);
+        }
+        text.push_str(if report.is_clean() { "\nintact" } else { "\nDAMAGED: restore it from a backup" });
+        text
+    }))?;
+    Ok(if report.is_clean() { 0 } else { Code::Integrity.exit() })
 }
 
 async fn show(session: &Session, seq: u64) -> Done {

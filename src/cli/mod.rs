@@ -3,19 +3,24 @@
 //! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 approval needed,
 //! 5 denied by policy, 6 integrity failure, 7 locked or unreachable.
 
+mod approvals;
 mod call;
 mod completions;
 mod config;
 mod daemon;
+mod demo;
+mod doctor;
 mod exec;
 mod forget;
 mod log;
 mod memory;
 mod output;
 mod privacy;
+mod replay;
 mod run;
 mod serve;
 mod session;
+mod store;
 mod upstream;
 
 use athena_schemas::refusal::{Code, Refusal};
@@ -72,6 +77,8 @@ pub(crate) struct Globals {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See all of it work, offline, in a throw-away store
+    Demo(demo::Demo),
     /// Serve MCP over stdio (for an MCP client to start) or HTTP
     Serve(serve::Serve),
     /// Run code in the sandbox
@@ -90,12 +97,22 @@ enum Command {
     Log(log::Log),
     /// List, show, resume and cancel runs
     Run(run::Run),
+    /// Rebuild from the log and compare, or execute a run again offline
+    Replay(replay::Replay),
+    /// What waits for a person
+    Approvals(approvals::Approvals),
+    /// Say yes, once, to exactly what was asked
+    Approve(approvals::Approve),
+    /// Say no; the reason reaches the agent
+    Deny(approvals::Deny),
     /// What counts as sensitive, and the vault behind the tokens
     Privacy(privacy::Privacy),
     /// The MCP servers behind Athena
     Upstream(upstream::Upstream),
     /// Run, ask or stop the store's daemon
     Daemon(daemon::Daemon),
+    /// Try everything once, for real, and say what is wrong
+    Doctor(doctor::Doctor),
     /// Show the settings
     Config(config::Config),
     /// Print shell completions
@@ -147,6 +164,12 @@ impl Command {
             Self::Remember(command) => command.run(session).await,
             Self::Recall(command) => command.run(session).await,
             Self::Forget(command) => command.run(session).await,
+            Self::Demo(command) => command.run(session).await,
+            Self::Doctor(command) => command.run(session).await,
+            Self::Replay(command) => command.run(session).await,
+            Self::Approvals(command) => command.run(session).await,
+            Self::Approve(command) => command.run(session).await,
+            Self::Deny(command) => command.run(session).await,
             Self::Privacy(command) => command.run(session).await,
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,

@@ -142,7 +142,13 @@ impl State {
 
     fn look(&mut self) {
         let now = Instant::now();
-        if !self.open.is_empty() || self.shared.busy.count() > 0 {
+        let runs = match &*self.shared.opening.borrow() {
+            Some(Ok(parts)) => parts.house.active_runs(),
+            // A store that is still opening is on its way for somebody.
+            None => 1,
+            Some(Err(_)) => 0,
+        };
+        if !self.open.is_empty() || self.shared.busy.count() > 0 || runs > 0 {
             self.needed = now;
         } else if self.idle.is_some_and(|idle| now - self.needed >= idle) {
             self.shared.ended.send_replace(true);

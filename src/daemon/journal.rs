@@ -17,7 +17,7 @@ const PAGE_MAX: usize = 1_000;
 
 /// Whether the daemon answers this itself.
 pub(crate) fn is_ours(op: &str) -> bool {
-    matches!(op, "log/stats" | "log/read" | "log/follow" | "log/position")
+    matches!(op, "log/stats" | "log/read" | "log/follow" | "log/position" | "log/compare")
 }
 
 /// Where to read on, and what to pass over.
@@ -56,6 +56,7 @@ pub(crate) async fn answer(
         serde_json::from_value(params).map_err(|e| Refusal::invalid(format!("{}: {e}", call.op)))?;
     match call.op.as_str() {
         "log/stats" => blocking(move || stats(&*parts.log)).await,
+        "log/compare" => parts.house.compare().await,
         "log/position" => blocking(move || position(&*parts.log, &select)).await,
         "log/read" => blocking(move || page(&parts, &select)).await,
         _ => follow(call.id, &parts, select, more).await,

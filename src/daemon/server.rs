@@ -33,6 +33,17 @@ pub struct Parts {
     pub log: Arc<dyn LogReader>,
     /// Opens the log's payloads.
     pub sealer: Arc<dyn Sealer>,
+    /// The rest of it.
+    pub house: Arc<dyn House>,
+}
+
+/// What the daemon asks of the whole store.
+pub trait House: Send + Sync {
+    /// Runs at work, which keep the daemon alive.
+    fn active_runs(&self) -> usize;
+
+    /// Each projection's digest beside that of one rebuilt from position 0.
+    fn compare(&self) -> BoxFuture<'_, Result<serde_json::Value, Refusal>>;
 }
 
 /// What closes the store, once nothing needs it.
