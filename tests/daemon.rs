@@ -198,7 +198,12 @@ async fn a_newer_client_has_an_older_daemon_make_place() {
     // Waits for the lock of the older one, as a daemon that a client starts does.
     let new = tokio::spawn(async move {
         let server = Server::bind(place(&path), options()).await.unwrap();
-        let parts = Parts { router: Arc::<Double>::default(), log: Arc::new(Empty), sealer: Arc::new(Empty), house: Arc::new(Empty) };
+        let parts = Parts {
+            router: Arc::<Double>::default(),
+            log: Arc::new(Empty),
+            sealer: Arc::new(Empty),
+            house: Arc::new(Empty),
+        };
         server.run(async move { Ok((parts, Box::pin(async {}) as Closing)) }).await
     });
     let attach = Attach::to(place(folder.path()));

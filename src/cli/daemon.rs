@@ -55,8 +55,7 @@ impl Daemon {
 async fn run(session: &Session, idle: Option<u64>) -> Done {
     let config = session.config()?;
     let idle = idle.unwrap_or(config.daemon.idle_s);
-    let options =
-        Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
+    let options = Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
     let server = Server::bind(Place::of(&session.folders)?, options).await?;
     server.run(super::store::open(session.folders.clone(), config)).await?;
     Ok(0)

@@ -16,7 +16,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) async fn run(self, session: &Session) -> Done {
-        let folder = std::env::temp_dir().join(format!("athena-demo-{}", crate::daemon::client::random_name()));
+        let folder =
+            std::env::temp_dir().join(format!("athena-demo-{}", crate::daemon::client::random_name()));
         let out = session.out;
         let mut told = |line: Line| {
             if out.json {
@@ -24,9 +25,13 @@ impl Demo {
             }
             written(out.painted(&match line {
                 Line::Title(text) => format!("\n{}", out.paint(Style::Bold, &text)),
-                Line::Shown(name, text) => format!("  {} {}", out.paint(Style::Name, &format!("{name:<10}")), escape(&text)),
+                Line::Shown(name, text) => {
+                    format!("  {} {}", out.paint(Style::Name, &format!("{name:<10}")), escape(&text))
+                }
                 Line::Proof { what, holds: true } => format!("  {} {what}", out.paint(Style::Good, "✓")),
-                Line::Proof { what, holds: false } => format!("  {} {what}", out.paint(Style::Bad, "✗ FAILED:")),
+                Line::Proof { what, holds: false } => {
+                    format!("  {} {what}", out.paint(Style::Bad, "✗ FAILED:"))
+                }
             }))
             .map(|_| ())
         };

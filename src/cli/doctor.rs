@@ -56,31 +56,43 @@ fn show(session: &Session, finding: &Finding) -> std::io::Result<()> {
     out.painted(&match &finding.outcome {
         Ok(detail) => format!("{} {name} {}", out.paint(Style::Good, "ok  "), escape(detail)),
         Err(refusal) => {
-            let hint = if refusal.hint.is_empty() { String::new() } else { format!("\n       try: {}", refusal.hint) };
+            let hint = if refusal.hint.is_empty() {
+                String::new()
+            } else {
+                format!("\n       try: {}", refusal.hint)
+            };
             format!("{} {name} {}{}", out.paint(Style::Bad, "FAIL"), escape(&refusal.message), escape(&hint))
         }
     })
 }
 
 async fn daemon(session: &Session) -> Result<String, Refusal> {
-    session.client().await?.request(Request::new("log/read", json!({ "limit": 1, "after": u64::MAX }))).await?;
-    let attached = session
-        .attach()?
-        .greet(&session.hello(Mode::Status))
-        .await
-        .map_err(|e| Refusal::new(Code::Unavailable, format!("the daemon does not say how it is: {e}")))?;
+    session
+        .client()
+        .await?
+        .request(Request::new("log/read", json!({ "limit": 1, "after": u64::MAX })))
+        .await?;
+    let attached =
+        session.attach()?.greet(&session.hello(Mode::Status)).await.map_err(|e| {
+            Refusal::new(Code::Unavailable, format!("the daemon does not say how it is: {e}"))
+        })?;
     Ok(format!("process {}, version {}", attached.welcome.pid, attached.welcome.version))
 }
 
 /// Writes, finds, runs code, replays it, and forgets again.
 async fn round_trip(session: &Session) -> Vec<Finding> {
     let word = format!("doctor{}", crate::daemon::client::random_name());
-    let kept = call(session, "episodic/remember", json!({ "content": format!("a check called {word}") })).await;
+    let kept =
+        call(session, "episodic/remember", json!({ "content": format!("a check called {word}") })).await;
     let id = kept.as_ref().map(|ack| field(ack, "/id")).unwrap_or_default();
-    let mut findings = vec![Finding { what: "writes", outcome: kept.map(|ack| format!("position {}", field(&ack, "/seq"))) }];
+    let mut findings = vec![Finding {
+        what: "writes",
+        outcome: kept.map(|ack| format!("position {}", field(&ack, "/seq"))),
+    }];
 
     let found = call(session, "rag/retrieve", json!({ "query": word, "limit": 3 })).await;
-    findings.push(Finding { what: "finds what it wrote", outcome: found.and_then(|hits| contains(&hits, &id)) });
+    findings
+        .push(Finding { what: "finds what it wrote", outcome: found.and_then(|hits| contains(&hits, &id)) });
 
     let code = "const sum = [1, 2, 3].reduce((a, b) => a + b, 0); return sum;";
     let ran = call(session, "run/execute", json!({ "code": code, "language": "typescript" })).await;
@@ -89,13 +101,18 @@ async fn round_trip(session: &Session) -> Vec<Finding> {
 
     if !run.is_empty() {
         let replayed = call(session, "run/replay", json!({ "run": run })).await;
-        findings.push(Finding { what: "replays the run", outcome: replayed.and_then(|replayed| identical(&replayed)) });
+        findings.push(Finding {
+            what: "replays the run",
+            outcome: replayed.and_then(|replayed| identical(&replayed)),
+        });
     }
     let text = "mail ada.lovelace@example.com about it";
     let masked = call(session, "episodic/remember", json!({ "content": text })).await;
     let masked_id = masked.as_ref().map(|ack| field(ack, "/id")).unwrap_or_default();
     let outcome = match masked {
-        Ok(_) => call(session, "episodic/get", json!({ "id": masked_id })).await.and_then(|episode| tokens(&episode)),
+        Ok(_) => call(session, "episodic/get", json!({ "id": masked_id }))
+            .await
+            .and_then(|episode| tokens(&episode)),
         Err(refusal) => Err(refusal),
     };
     findings.push(Finding { what: "masks an address", outcome });
@@ -117,9 +134,9 @@ async fn call(session: &Session, op: &str, params: Value) -> Result<Value, Refus
 
 fn contains(hits: &Value, id: &str) -> Result<String, Refusal> {
     let position = hits.as_array().and_then(|hits| hits.iter().position(|hit| field(hit, "/id") == id));
-    position.map(|at| format!("place {}", at + 1)).ok_or_else(|| {
-        Refusal::internal("what was just written is not found").hint("athena replay --verify")
-    })
+    position
+        .map(|at| format!("place {}", at + 1))
+        .ok_or_else(|| Refusal::internal("what was just written is not found").hint("athena replay --verify"))
 }
 
 fn six(outcome: &Value) -> Result<String, Refusal> {
@@ -128,7 +145,8 @@ fn six(outcome: &Value) -> Result<String, Refusal> {
         return Ok(format!("{engine}, jail {level}"));
     }
     let said = field(outcome, "/error/message");
-    Err(Refusal::internal(format!("1 + 2 + 3 gave {}: {said}", field(outcome, "/status"))).hint("athena sandbox show"))
+    Err(Refusal::internal(format!("1 + 2 + 3 gave {}: {said}", field(outcome, "/status")))
+        .hint("athena sandbox show"))
 }
 
 fn identical(replayed: &Value) -> Result<String, Refusal> {
@@ -148,8 +166,11 @@ fn tokens(episode: &Value) -> Result<String, Refusal> {
 
 fn equal(compared: &Value) -> Result<String, Refusal> {
     let all = compared.as_array().cloned().unwrap_or_default();
-    let wrong: Vec<String> =
-        all.iter().filter(|it| it.get("equal") != Some(&json!(true))).map(|it| field(it, "/projection")).collect();
+    let wrong: Vec<String> = all
+        .iter()
+        .filter(|it| it.get("equal") != Some(&json!(true)))
+        .map(|it| field(it, "/projection"))
+        .collect();
     if wrong.is_empty() && !all.is_empty() {
         return Ok(format!("{} projections equal their rebuilt selves", all.len()));
     }

@@ -5,6 +5,7 @@ use super::output::{Output, Style, escape, field, pretty};
 use super::session::Session;
 use super::{Done, written};
 use athena_schemas::refusal::Refusal;
+use athena_schemas::wire::Language;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,14 @@ impl Lang {
             Some("py") => Self::Py,
             Some("js" | "mjs") => Self::Js,
             _ => Self::Ts,
+        }
+    }
+
+    pub(crate) fn language(self) -> Language {
+        match self {
+            Self::Ts => Language::TypeScript,
+            Self::Js => Language::JavaScript,
+            Self::Py => Language::Python,
         }
     }
 

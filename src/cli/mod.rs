@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod forget;
+mod guard;
 mod log;
 mod memory;
 mod output;
@@ -105,6 +106,8 @@ enum Command {
     Approve(approvals::Approve),
     /// Say no; the reason reaches the agent
     Deny(approvals::Deny),
+    /// What the guard thinks of code, without running it
+    Guard(guard::Guard),
     /// What counts as sensitive, and the vault behind the tokens
     Privacy(privacy::Privacy),
     /// The MCP servers behind Athena
@@ -170,6 +173,7 @@ impl Command {
             Self::Approvals(command) => command.run(session).await,
             Self::Approve(command) => command.run(session).await,
             Self::Deny(command) => command.run(session).await,
+            Self::Guard(command) => command.run(session).await,
             Self::Privacy(command) => command.run(session).await,
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,

@@ -7,9 +7,6 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
-/// Columns of a terminal that does not say how wide it is.
-const WIDTH: u16 = 100;
-
 /// How a command speaks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Output {
@@ -126,20 +123,15 @@ pub(crate) fn colors_wanted(no_color: bool) -> bool {
         && io::stdout().is_terminal()
 }
 
-/// A list of objects as people read it.
+/// A list of objects as people read it. Cells are never wrapped, so that ids can be copied; long ones are cut.
 fn table(columns: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH);
     table.load_style(presets::NOTHING).set_header(columns.iter().map(|name| name.to_uppercase()));
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic).set_width(width);
+    table.set_content_arrangement(comfy_table::ContentArrangement::Disabled);
     for row in rows {
         table.add_row(row);
     }
-    table
-        .lines()
-        .map(|line| line.trim_end().trim_start_matches(' ').to_owned())
-        .collect::<Vec<_>>()
-        .join("\n")
+    table.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>().join("\n")
 }
 
 fn put(text: &str) -> io::Result<()> {
@@ -176,7 +168,7 @@ fn escape_json(text: &str) -> String {
 
 /// A cell of a table: one line, cut where it is very long.
 fn one_line(text: &str) -> String {
-    const CELL_MAX: usize = 160;
+    const CELL_MAX: usize = 72;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(CELL_MAX) {
         Some((at, _)) => format!("{}…", line.get(..at).unwrap_or_default()),

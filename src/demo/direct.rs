@@ -25,7 +25,8 @@ pub(super) async fn cost(program: &Path) -> Result<usize, Refusal> {
     }
     let (read, spent) = call(&documents, "read_document", json!({ "name": TRANSCRIPT })).await?;
     total += spent;
-    let (_, spent) = call(&customers, "update_customer", json!({ "id": CUSTOMER, "note": read["content"] })).await?;
+    let (_, spent) =
+        call(&customers, "update_customer", json!({ "id": CUSTOMER, "note": read["content"] })).await?;
     total += spent;
     for server in [documents, customers] {
         let _ = server.cancel().await;

@@ -144,13 +144,19 @@ impl Play<'_> {
         self.show("answer", outcome["value"].to_string())?;
         let direct = direct::cost(program).await?;
         let code = front() + tokens::count(MOVE) + tokens::count(&outcome.to_string());
-        self.show("direct", format!("{direct} tokens: the definitions of both servers, the document read, and written again"))?;
+        self.show(
+            "direct",
+            format!("{direct} tokens: the definitions of both servers, the document read, and written again"),
+        )?;
         self.show("in code", format!("{code} tokens: Athena's four tools, the code, and its answer"))?;
         self.show("counted", "with OpenAI's o200k vocabulary, a stand-in for other tokenizers".into())?;
         let there = self.call("customers/find_customers", json!({ "query": "Priya" })).await?;
         let note = there["customers"][0]["notes"][0].as_str().unwrap_or_default().chars().count();
         let moved = outcome["value"]["characters"].as_u64().unwrap_or(0);
-        self.prove(&format!("the document ({moved} characters) went from one server to the other"), moved > 10_000 && note > 10_000)?;
+        self.prove(
+            &format!("the document ({moved} characters) went from one server to the other"),
+            moved > 10_000 && note > 10_000,
+        )?;
         let memory = outcome["value"]["memory"].clone();
         let kept = self.call("episodic/get", json!({ "id": memory })).await?;
         self.prove("and a memory of it was kept", kept["id"] == memory && memory.is_string())?;
@@ -166,7 +172,9 @@ impl Play<'_> {
         let to = outcome["value"]["to"].as_str().unwrap_or_default();
         self.prove("the code and the model see a token", to.starts_with("EMAIL_tk_"))?;
         self.prove("the server got the real address", outcome["value"]["arrived"] == json!(true))?;
-        let kept = self.call("semantic/store", json!({ "content": format!("Priya reads mail at {ADDRESS}") })).await?;
+        let kept = self
+            .call("semantic/store", json!({ "content": format!("Priya reads mail at {ADDRESS}") }))
+            .await?;
         let fact = self.call("semantic/get", json!({ "id": kept["id"] })).await?;
         self.show("remembered", fact["content"].to_string())?;
         let same = !to.is_empty() && fact["content"].as_str().is_some_and(|text| text.contains(to));
@@ -185,7 +193,8 @@ impl Play<'_> {
             self.show("because", reason.into())?;
         }
         let status = outcome["status"].as_str().unwrap_or_default().to_owned();
-        let held = matches!(status.as_str(), "denied" | "approval_required") && outcome["risk"]["level"] == "CRITICAL";
+        let held = matches!(status.as_str(), "denied" | "approval_required")
+            && outcome["risk"]["level"] == "CRITICAL";
         self.prove(&format!("it was judged {} and {status}", outcome["risk"]["level"]), held)
     }
 
@@ -193,15 +202,24 @@ impl Play<'_> {
         self.title("5  Everything is on record, and the record holds")?;
         let replayed = self.call("run/replay", json!({ "run": run })).await?;
         self.show("replay", format!("{run}: {} calls", replayed["calls"]))?;
-        self.prove("the run of part 2, executed again offline, does the same", replayed["identical"] == json!(true))?;
+        self.prove(
+            "the run of part 2, executed again offline, does the same",
+            replayed["identical"] == json!(true),
+        )?;
         let compared = self.call("log/compare", Value::Null).await?;
         let all = compared.as_array().cloned().unwrap_or_default();
         let equal = !all.is_empty() && all.iter().all(|it| it["equal"] == json!(true));
         self.prove(&format!("{} projections equal their selves rebuilt from the log", all.len()), equal)?;
         let log = self.stage.folder.join("log");
         let report = blocking(move || verify_folder(&log, None)).await??;
-        self.show("log", format!("{} events, chain {}", report.events, report.chain.get(..16).unwrap_or_default()))?;
-        self.prove("every hash and link of the log is as it was written", report.is_clean() && report.events > 0)
+        self.show(
+            "log",
+            format!("{} events, chain {}", report.events, report.chain.get(..16).unwrap_or_default()),
+        )?;
+        self.prove(
+            "every hash and link of the log is as it was written",
+            report.is_clean() && report.events > 0,
+        )
     }
 
     async fn call(&self, op: &str, params: Value) -> Result<Value, Refusal> {
@@ -234,7 +252,11 @@ fn front() -> usize {
 fn brief(hit: &Value) -> String {
     let score = hit["score"].as_f64().unwrap_or(0.0);
     let source = hit["prov"]["actor"].as_str().or(hit["prov"]["source"].as_str()).unwrap_or("?");
-    format!("{:?} (score {score:.2}, by {source}, at {})", hit["item"]["content"].as_str().unwrap_or_default(), hit["item"]["time"])
+    format!(
+        "{:?} (score {score:.2}, by {source}, at {})",
+        hit["item"]["content"].as_str().unwrap_or_default(),
+        hit["item"]["time"]
+    )
 }
 
 /// Files below a folder, and those among them in which `needle` stands.
