@@ -8,6 +8,7 @@ pub mod analysis;
 mod engines;
 mod host;
 pub mod jail;
+mod memory;
 mod process;
 mod serve;
 pub mod source;

@@ -1,12 +1,13 @@
 //! A worker from its first instruction to its last.
 #![expect(unsafe_code, reason = "the socket arrives as a bare descriptor")]
 
+use crate::engines::monty::Monty;
 use crate::engines::quickjs::QuickJs;
 use crate::engines::{Engine, Outcome};
 use crate::host::{self, Host};
 use crate::jail::{self, Layers, Level, Plan, SOCKET};
 use crate::wire::{Link, LinkError};
-use crate::{analysis, process, source};
+use crate::{analysis, memory, process, source, wire};
 use athena_schemas::wire::{FRAME_MAX, FaultKind, Finish, FromWorker, Job, Language, Ready, ToWorker};
 use std::cell::RefCell;
 use std::os::fd::FromRawFd;
@@ -32,10 +33,12 @@ use std::time::Duration;
 /// SIGSYS (31) is a forbidden system call, SIGKILL and SIGXCPU a limit, SIGABRT and SIGSEGV an engine's failure.
 pub fn main(args: impl Iterator<Item = String>) -> ! {
     let Some(plan) = plan(args) else { process::exit(process::USAGE) };
-    let mut layers = jail::enter(&plan);
     // An engine that panics must not write: there is nowhere to, and the fault says what happened.
     std::panic::set_hook(Box::new(|_| {}));
+    jail::prepare();
+    // Libraries look around when first used (processors, the stack's end in /proc). They must see what is there now.
     let Ok(mut engines) = Engines::warm() else { process::exit(process::JAIL_FAILED) };
+    let mut layers = jail::enter(&plan);
     jail::shut(&plan, &mut layers);
     if layers.level() < plan.least {
         process::exit(process::JAIL_FAILED);
@@ -65,6 +68,7 @@ fn plan(args: impl Iterator<Item = String>) -> Option<Plan> {
 /// The engines of a worker.
 struct Engines {
     quickjs: QuickJs,
+    monty: Monty,
 }
 
 impl Engines {
@@ -73,18 +77,20 @@ impl Engines {
         let quickjs = QuickJs::new()?;
         source::script::emit_run(Language::TypeScript, "const warm: number = 1; warm")
             .map_err(|fault| fault.message)?;
-        Ok(Self { quickjs })
+        // The parser asks where its stack ends, which glibc reads from /proc the first time.
+        source::python::parse("warm = [1 + 2 * (3 - f(4))]").map_err(|fault| fault.message)?;
+        Ok(Self { quickjs, monty: Monty::new()? })
     }
 
     fn versions(&self) -> Vec<String> {
-        vec![self.quickjs.version()]
+        vec![self.quickjs.version(), self.monty.version()]
     }
 
     /// The engine for a job.
-    fn choose(&mut self, language: Language) -> Option<&mut dyn Engine> {
+    fn choose(&mut self, language: Language) -> &mut dyn Engine {
         match language {
-            Language::TypeScript | Language::JavaScript => Some(&mut self.quickjs),
-            Language::Python => None,
+            Language::TypeScript | Language::JavaScript => &mut self.quickjs,
+            Language::Python => &mut self.monty,
         }
     }
 }
@@ -132,17 +138,28 @@ fn execute(engines: &mut Engines, job: &Job, host: &crate::engines::SharedHost) 
     if let Err(fault) = source::within(&job.code, job.limits.source_bytes) {
         return (String::new(), refused(fault));
     }
-    let Some(engine) = engines.choose(job.language) else {
-        let message = "no engine here runs this language; use TypeScript";
-        return (String::new(), refused(host::fault(FaultKind::Unsupported, "UnsupportedError", message)));
-    };
+    let engine = engines.choose(job.language);
     let version = engine.version();
+    memory::arm((job.limits.memory_mb as usize) << 20, last_words(job, &version));
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.run(job, host)));
     let outcome = outcome.unwrap_or_else(|_| {
         let message = "the engine failed on this code; nothing outside the run is affected";
         refused(host::fault(FaultKind::Thrown, "EngineError", message))
     });
     (version, outcome)
+}
+
+/// The frame that says the heap is full, ready to be sent by an allocator that has nothing left.
+fn last_words(job: &Job, engine: &str) -> Vec<u8> {
+    let message = "the run filled its heap; hold less at once, or raise limits.memory_mb";
+    let finish = Finish {
+        result: Err(host::fault(FaultKind::OutOfMemory, "MemoryError", message)),
+        state: job.state.clone(),
+        cpu_us: job.limits.cpu_ms.saturating_mul(1_000),
+        heap_bytes: u64::from(job.limits.memory_mb) << 20,
+        engine: engine.to_owned(),
+    };
+    wire::frame(&FromWorker::Done(Box::new(finish)), Vec::new()).unwrap_or_default()
 }
 
 /// A finish that a frame can carry. The server cuts values over `limits.result_bytes` into previews; only what could never

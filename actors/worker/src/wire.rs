@@ -60,17 +60,7 @@ impl Link {
 
     /// Sends one frame.
     pub fn send<T: Serialize>(&mut self, value: &T) -> Result<(), LinkError> {
-        let mut out = std::mem::take(&mut self.out);
-        out.clear();
-        out.extend_from_slice(&[0; 4]);
-        let mut out = postcard::to_extend(value, out)?;
-        let length = out.len() - 4;
-        if length > FRAME_MAX as usize {
-            return Err(LinkError::TooLong(length));
-        }
-        if let Some(head) = out.first_chunk_mut::<4>() {
-            *head = (length as u32).to_le_bytes();
-        }
+        let out = frame(value, std::mem::take(&mut self.out))?;
         self.stream.write_all(&out)?;
         if out.capacity() <= STEP {
             self.out = out;
@@ -111,6 +101,21 @@ impl Link {
             }
         }
     }
+}
+
+/// The bytes of one frame, in a buffer that may be used again.
+pub(crate) fn frame<T: Serialize>(value: &T, mut out: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+    out.clear();
+    out.extend_from_slice(&[0; 4]);
+    let mut out = postcard::to_extend(value, out)?;
+    let length = out.len() - 4;
+    if length > FRAME_MAX as usize {
+        return Err(LinkError::TooLong(length));
+    }
+    if let Some(head) = out.first_chunk_mut::<4>() {
+        *head = (length as u32).to_le_bytes();
+    }
+    Ok(out)
 }
 
 /// Whether the socket has something to read within `timeout`, rounded up to a millisecond.

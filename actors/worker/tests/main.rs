@@ -1,5 +1,7 @@
 //! Black-box tests: a real worker process in its real jail, spoken to over its socket.
 #![expect(unsafe_code, reason = "a worker's socket becomes descriptor 3 between fork and exec")]
 
+mod attacks;
 mod javascript;
+mod python;
 mod support;

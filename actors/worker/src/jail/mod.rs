@@ -103,6 +103,11 @@ impl Layers {
     }
 }
 
+/// Before anything else, while the process has one thread: no environment, and the time zone is UTC.
+pub fn prepare() {
+    limits::empty_environment();
+}
+
 /// The first step: nothing but the socket is kept, ids are dropped, namespaces entered.
 ///
 /// With [`Level::Full`] this forks: the caller goes on as the first process of its own pid namespace, while its parent, locked
@@ -110,7 +115,6 @@ impl Layers {
 pub fn enter(plan: &Plan) -> Layers {
     let mut layers = Layers::default();
     layers.add("descriptors", limits::keep_only_socket());
-    limits::empty_environment();
     layers.add("ids", namespaces::drop_ids());
     if plan.level == Level::Full {
         let entered = namespaces::enter();

@@ -1,6 +1,7 @@
 //! Agent code as text and as syntax: the caps before parsing, places in the source, and the form that runs.
 
 pub mod nesting;
+pub mod python;
 pub mod script;
 
 use athena_schemas::wire::{Fault, FaultKind};

@@ -8,6 +8,8 @@ mod faults;
 mod modules;
 mod natives;
 
+pub(super) use natives::operation;
+
 use super::{Engine, Outcome, SharedHost};
 use crate::host::{self, Answer};
 use crate::source::script;

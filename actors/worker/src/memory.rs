@@ -1,0 +1,106 @@
+//! The heap limit of engines that allocate through Rust.
+//!
+//! monty reads its memory use from a count of live bytes that the global allocator must keep. Counting is off until a job arms
+//! it, so the server, which this crate is linked into, pays one relaxed load of a line nobody writes. Past the limit monty
+//! raises `MemoryError`; past a little headroom no engine can say anything any more, and the process does: it sends the last
+//! words prepared when the count was armed, and ends.
+#![expect(unsafe_code, reason = "a global allocator is unsafe by signature; the logic added to it is not")]
+
+use crate::jail::SOCKET;
+use crate::process;
+use monty_types::{BASELINE_MEMORY, LIVE_MEMORY};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+/// Bytes beyond the limit for error machinery and what is allocated between two checks of the engine.
+const HEADROOM: usize = 8 << 20;
+/// Where the count starts, so that freeing what was allocated before does not take it below zero.
+const BASE: usize = 1 << 40;
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
+static LAST_WORDS: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// Starts counting towards a limit. `last_words` is what to write to the socket when it is passed.
+pub(crate) fn arm(limit_bytes: usize, last_words: Vec<u8>) {
+    // A worker arms once; a second set of words could only be a second job, which there is not.
+    let _ = LAST_WORDS.set(last_words);
+    LIVE_MEMORY.store(BASE, Relaxed);
+    BASELINE_MEMORY.store(BASE, Relaxed);
+    CEILING.store(BASE.saturating_add(limit_bytes).saturating_add(HEADROOM), Relaxed);
+    ARMED.store(true, Relaxed);
+}
+
+/// The system's allocator, counting.
+struct Meter;
+
+#[global_allocator]
+static METER: Meter = Meter;
+
+// SAFETY: every method passes its arguments on to `System` unchanged and returns what that returned, or does not return.
+unsafe impl GlobalAlloc for Meter {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        charge(layout.size());
+        // SAFETY: as promised by the caller.
+        given(unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        charge(layout.size());
+        // SAFETY: as promised by the caller.
+        given(unsafe { System.alloc_zeroed(layout) })
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if ARMED.load(Relaxed) {
+            LIVE_MEMORY.fetch_sub(layout.size(), Relaxed);
+        }
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        match size.checked_sub(layout.size()) {
+            Some(more) => charge(more),
+            None if ARMED.load(Relaxed) => drop(LIVE_MEMORY.fetch_sub(layout.size() - size, Relaxed)),
+            None => {}
+        }
+        // SAFETY: as promised by the caller.
+        given(unsafe { System.realloc(block, layout, size) })
+    }
+}
+
+#[inline]
+fn charge(bytes: usize) {
+    if ARMED.load(Relaxed)
+        && LIVE_MEMORY.fetch_add(bytes, Relaxed).saturating_add(bytes) > CEILING.load(Relaxed)
+    {
+        end();
+    }
+}
+
+/// A block, or the end where the address space is full.
+#[inline]
+fn given(block: *mut u8) -> *mut u8 {
+    if block.is_null() && ARMED.load(Relaxed) {
+        end();
+    }
+    block
+}
+
+/// Says the last words and ends. Allocates nothing.
+#[cold]
+fn end() -> ! {
+    ARMED.store(false, Relaxed);
+    let mut left = LAST_WORDS.get().map_or(&[][..], Vec::as_slice);
+    while !left.is_empty() {
+        // SAFETY: the slice is valid for its length; the descriptor is the socket of this process.
+        let written = unsafe { libc::write(SOCKET, left.as_ptr().cast(), left.len()) };
+        match usize::try_from(written) {
+            Ok(written) if written > 0 => left = left.get(written..).unwrap_or_default(),
+            _ => break,
+        }
+    }
+    process::exit(process::OUT_OF_MEMORY)
+}

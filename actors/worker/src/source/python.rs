@@ -1,0 +1,231 @@
+//! Python: parsing, places, and what monty can be asked to run.
+
+use super::{Lines, nesting, syntax_fault};
+use athena_schemas::wire::{Fault, FaultKind};
+use ruff_python_ast::token::TokenKind;
+use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
+use ruff_python_ast::{Expr, ExprCall, ModModule, Stmt};
+use ruff_python_parser::Parsed;
+use ruff_text_size::Ranged;
+use std::collections::BTreeSet;
+
+/// Modules monty brings along.
+const MODULES: [&str; 17] = [
+    "__future__",
+    "asyncio",
+    "base64",
+    "binascii",
+    "collections",
+    "dataclasses",
+    "datetime",
+    "functools",
+    "itertools",
+    "json",
+    "math",
+    "os",
+    "pathlib",
+    "re",
+    "sys",
+    "typing",
+    "unicodedata",
+];
+
+/// Parses a module, after the cap on nesting; a syntax error carries its place.
+pub fn parse(text: &str) -> Result<Parsed<ModModule>, Fault> {
+    if let Some(at) = nesting::too_deep(text) {
+        return Err(syntax_fault(text, at, "the code nests too deeply to be parsed; split it up"));
+    }
+    ruff_python_parser::parse_module(text)
+        .map_err(|error| syntax_fault(text, error.location.start().to_usize(), error.error.to_string()))
+}
+
+/// Byte ranges of the contents of strings and comments, ascending.
+pub fn texts(parsed: &Parsed<ModModule>, text: &str) -> Vec<(u32, u32)> {
+    let inner = |start: u32, end: u32, kind: TokenKind| match kind {
+        TokenKind::Comment => Some((start + 1, end)),
+        TokenKind::FStringMiddle | TokenKind::TStringMiddle => Some((start, end)),
+        TokenKind::String => {
+            let token = text.get(start as usize..end as usize)?;
+            let quote = token.find(['"', '\''])?;
+            let body = token.get(quote..)?;
+            let marks = if body.len() >= 6 && (body.starts_with("\"\"\"") || body.starts_with("'''")) {
+                3
+            } else {
+                1
+            };
+            Some((start + u32::try_from(quote).ok()? + marks, end - marks))
+        }
+        _ => None,
+    };
+    let ranges = parsed.tokens().iter().map(|token| (token.range(), token.kind()));
+    ranges.filter_map(|(range, kind)| inner(range.start().into(), range.end().into(), kind)).collect()
+}
+
+/// Why monty cannot run a module, before anything of it runs; names the construct and its line.
+pub fn unsupported(parsed: &Parsed<ModModule>, text: &str) -> Option<Fault> {
+    let mut search = Imports(None);
+    search.visit_body(&parsed.syntax().body);
+    let (module, offset) = search.0?;
+    let (line, column) = Lines::new(text).place(offset);
+    Some(Fault {
+        kind: FaultKind::Unsupported,
+        name: "UnsupportedError".into(),
+        message: format!(
+            "`import {module}` is outside the Python that runs here, which has {}; do without it, or use TypeScript",
+            MODULES.join(", ")
+        ),
+        line,
+        column,
+        stack: String::new(),
+    })
+}
+
+struct Imports(Option<(String, usize)>);
+
+impl Imports {
+    fn check(&mut self, module: &str, offset: usize) {
+        let root = module.split('.').next().unwrap_or(module);
+        if self.0.is_none() && !MODULES.contains(&root) {
+            self.0 = Some((module.to_owned(), offset));
+        }
+    }
+}
+
+impl<'a> Visitor<'a> for Imports {
+    fn visit_stmt(&mut self, stmt: &'a Stmt) {
+        match stmt {
+            Stmt::Import(it) => {
+                it.names.iter().for_each(|alias| self.check(&alias.name, it.range().start().to_usize()));
+            }
+            Stmt::ImportFrom(it) => {
+                self.check(
+                    it.module.as_ref().map_or(".", |name| name.as_str()),
+                    it.range().start().to_usize(),
+                );
+            }
+            _ => walk_stmt(self, stmt),
+        }
+    }
+}
+
+/// How a script waits for host calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// A call gives its value: `x = athena.semantic.search(query="q")`.
+    Value,
+    /// A call gives something to await: `x = await athena.semantic.search(query="q")`, or several in `asyncio.gather`.
+    Awaitable,
+}
+
+/// How this script calls. Both ways work, one at a time: a call cannot know what will be done with what it gives.
+pub fn waiting(parsed: &Parsed<ModModule>, text: &str, roots: &BTreeSet<String>) -> Result<Waiting, Fault> {
+    let mut calls = Calls { roots, awaited: None, direct: None, within: false };
+    calls.visit_body(&parsed.syntax().body);
+    match (calls.awaited, calls.direct) {
+        (Some(_), Some(direct)) => {
+            let message =
+                "some calls of this script are awaited and this one is not; await all of them, or none";
+            Err(Fault { kind: FaultKind::Unsupported, ..syntax_fault(text, direct, message) })
+        }
+        (Some(_), None) => Ok(Waiting::Awaitable),
+        (None, _) => Ok(Waiting::Value),
+    }
+}
+
+struct Calls<'r> {
+    roots: &'r BTreeSet<String>,
+    awaited: Option<usize>,
+    direct: Option<usize>,
+    within: bool,
+}
+
+impl<'a> Visitor<'a> for Calls<'_> {
+    fn visit_expr(&mut self, expr: &'a Expr) {
+        let outer = self.within;
+        match expr {
+            Expr::Await(it) => {
+                self.within = true;
+                self.visit_expr(&it.value);
+            }
+            Expr::Call(call) if root(&call.func).is_some_and(|name| self.roots.contains(name)) => {
+                let place = if self.within { &mut self.awaited } else { &mut self.direct };
+                place.get_or_insert(call.range().start().to_usize());
+                // What is passed to a call is a value again.
+                self.within = false;
+                self.visit_arguments(&call.arguments);
+            }
+            Expr::Call(call) => {
+                self.visit_expr(&call.func);
+                self.within = gathers(call);
+                self.visit_arguments(&call.arguments);
+            }
+            Expr::Lambda(_) => {
+                self.within = false;
+                walk_expr(self, expr);
+            }
+            _ => walk_expr(self, expr),
+        }
+        self.within = outer;
+    }
+}
+
+/// Whether a call takes awaitables.
+fn gathers(call: &ExprCall) -> bool {
+    let name = match &*call.func {
+        Expr::Attribute(it) => it.attr.as_str(),
+        Expr::Name(it) => it.id.as_str(),
+        _ => return false,
+    };
+    matches!(name, "gather" | "create_task" | "ensure_future" | "wait_for" | "wait" | "shield" | "run")
+}
+
+/// The name an attribute chain starts with.
+fn root(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Name(it) => Some(it.id.as_str()),
+        Expr::Attribute(it) => root(&it.value),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_found_and_nothing_else() {
+        let code = "a = 'b@c.d'  # e\nn = 4111\nf'x{n}y'\nr'''z'''\n\"\"";
+        let parsed = parse(code).unwrap();
+        let found: Vec<&str> = texts(&parsed, code)
+            .into_iter()
+            .map(|(start, end)| &code[start as usize..end as usize])
+            .collect();
+        assert_eq!(found, ["b@c.d", " e", "x", "y", "z", ""]);
+    }
+
+    #[test]
+    fn imports_are_judged_before_the_run() {
+        let judge = |code: &str| unsupported(&parse(code).unwrap(), code);
+        assert_eq!(judge("import json, re\nfrom collections import Counter"), None);
+        let fault = judge("x = 1\ndef f():\n    import numpy.linalg\n").unwrap();
+        assert!(fault.message.contains("import numpy.linalg"), "{fault:?}");
+        assert_eq!((fault.kind, fault.line, fault.column), (FaultKind::Unsupported, 3, 5));
+    }
+
+    #[test]
+    fn a_script_calls_in_one_way() {
+        let roots = BTreeSet::from(["athena".to_owned()]);
+        let judge = |code: &str| waiting(&parse(code).unwrap(), code, &roots);
+        assert_eq!(judge("x = athena.semantic.search(query='q')"), Ok(Waiting::Value));
+        assert_eq!(judge("x = await athena.semantic.search(query='q')"), Ok(Waiting::Awaitable));
+        assert_eq!(judge("await asyncio.gather(*[athena.a.b(i=i) for i in xs])"), Ok(Waiting::Awaitable));
+        assert_eq!(judge("print(1)"), Ok(Waiting::Value));
+        let mixed = judge("await athena.a.b()\nathena.a.b()").unwrap_err();
+        assert_eq!((mixed.kind, mixed.line), (FaultKind::Unsupported, 2));
+    }
+
+    #[test]
+    fn a_syntax_error_has_its_place() {
+        assert_eq!(parse("x = 1\ny = = 2\n").unwrap_err().line, 2);
+    }
+}

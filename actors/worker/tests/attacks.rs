@@ -1,0 +1,348 @@
+//! Attacks on the jail: raw system calls, and hostile code of both languages, at each level this kernel gives.
+
+use crate::support::{self, Worker, echo, job, signal};
+use athena_schemas::risk::Limits;
+use athena_schemas::wire::{FaultKind, Language};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitStatus, Stdio};
+
+/// System calls the filter must answer with death.
+const KILLED: &[&str] = &[
+    "open",
+    "openat",
+    "openat2",
+    "stat",
+    "unlink",
+    "mkdir",
+    "chdir",
+    "mount",
+    "pivot_root",
+    "chroot",
+    "socket",
+    "socket_unix",
+    "connect",
+    "bind",
+    "sendmsg",
+    "recvmsg",
+    "read_other",
+    "write_other",
+    "dup",
+    "fcntl",
+    "ioctl",
+    "pipe",
+    "execve",
+    "fork",
+    "vfork_clone",
+    "clone3",
+    "unshare",
+    "setns",
+    "setuid",
+    "setresuid",
+    "capset",
+    "prctl",
+    "seccomp",
+    "ptrace",
+    "process_vm_readv",
+    "pidfd_open",
+    "kill_parent",
+    "kill_all",
+    "tgkill_other",
+    "mmap_exec",
+    "mprotect_exec",
+    "mmap_file",
+    "memfd",
+    "shmget",
+    "msgget",
+    "io_uring",
+    "bpf",
+    "perf",
+    "userfaultfd",
+    "keyctl",
+    "add_key",
+    "reboot",
+    "init_module",
+    "sethostname",
+    "settime",
+    "setpriority",
+    "sched_setaffinity",
+    "limit_other",
+    #[cfg(target_arch = "x86_64")]
+    "x32_getpid",
+    #[cfg(target_arch = "x86_64")]
+    "x32_open",
+    #[cfg(target_arch = "x86_64")]
+    "iopl",
+    #[cfg(target_arch = "x86_64")]
+    "int80",
+];
+
+/// Calls that go through and do nothing.
+const DENIED: &[&str] = &["raise_limit", "mmap_huge"];
+
+/// Levels this kernel gives, found by trying.
+fn levels() -> Vec<&'static str> {
+    let full = Worker::start(&[]);
+    let given = full.ready.level.clone();
+    full.close();
+    if given == "full" { vec!["full", "seccomp"] } else { vec!["seccomp"] }
+}
+
+/// Makes one raw call in the jail: what was said, and how it ended.
+fn attempt(level: &str, name: &str) -> (String, ExitStatus) {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let fd = theirs.as_raw_fd();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
+    command.args(["__attack", level, name]).env_clear().stdin(Stdio::null());
+    // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
+    unsafe {
+        command.pre_exec(
+            move || if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) },
+        );
+    }
+    let mut child = command.spawn().unwrap();
+    drop(theirs);
+    let mut said = String::new();
+    ours.read_to_string(&mut said).unwrap();
+    (said, child.wait().unwrap())
+}
+
+#[test]
+fn forbidden_system_calls_kill() {
+    for level in levels() {
+        let ready = if level == "full" { "RF" } else { "RS" };
+        let (said, status) = attempt(level, "none");
+        assert_eq!((said, status.success()), (format!("{ready}S1"), true));
+        for name in KILLED {
+            let (said, status) = attempt(level, name);
+            assert_eq!(said, ready, "{name} at {level} went on: {status}");
+            assert_eq!(signal(status), Some(libc::SIGSYS), "{name} at {level}: {status}");
+        }
+        for name in DENIED {
+            let (said, status) = attempt(level, name);
+            assert_eq!((said, status.success()), (format!("{ready}S0"), true), "{name} at {level}");
+        }
+    }
+}
+
+/// How hostile code may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A value that shows the attack found nothing, or an error.
+    Denied,
+    /// A limit ended it.
+    Limited,
+}
+
+const JAVASCRIPT: &[(&str, End)] = &[
+    ("this.constructor.constructor('return process')()", End::Denied),
+    ("globalThis.constructor.constructor('return 1')()", End::Denied),
+    ("[].constructor.constructor('return this')()", End::Denied),
+    ("(async function* () {}).constructor('yield 1')()", End::Denied),
+    ("Reflect.construct((() => {}).constructor, ['return 1'])()", End::Denied),
+    ("athena.semantic.search.constructor('return process')()", End::Denied),
+    ("callMCPTool.constructor.constructor('return 1')()", End::Denied),
+    ("(0, eval)('1')", End::Denied),
+    ("setTimeout('globalThis.x = 1', 0)", End::Denied),
+    ("import('fs')", End::Denied),
+    ("await import('../../etc/passwd')", End::Denied),
+    ("await import('data:text/javascript,export default 1')", End::Denied),
+    ("await import('node:child_process')", End::Denied),
+    ("await import('/mcp-servers/../../etc/passwd')", End::Denied),
+    ("await import('/skills/%2e%2e/%2e%2e/etc/passwd.ts')", End::Denied),
+    ("require('fs')", End::Denied),
+    ("process.env", End::Denied),
+    ("new WebAssembly.Module(new Uint8Array(8))", End::Denied),
+    ("new Worker('data:text/javascript,1')", End::Denied),
+    ("fetch('http://169.254.169.254/')", End::Denied),
+    ("new XMLHttpRequest()", End::Denied),
+    ("Deno.readTextFile('/etc/passwd')", End::Denied),
+    ("std.open('/etc/passwd', 'r')", End::Denied),
+    ("os.exec(['sh'])", End::Denied),
+    ("new ArrayBuffer(5e9)", End::Denied),
+    ("new SharedArrayBuffer(5e9)", End::Denied),
+    ("'x'.repeat(2 ** 29) + 'y'.repeat(2 ** 29)", End::Denied),
+    ("Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)", End::Denied),
+    ("callMCPTool('a\\0b', {})", End::Denied),
+    (
+        "Object.defineProperty(Promise.prototype, 'then', { value() { throw 1 } }); await athena.semantic.search({})",
+        End::Denied,
+    ),
+    ("Promise = class { constructor() { throw 1 } }; await athena.semantic.search({})", End::Denied),
+    (
+        "JSON.parse = () => ({ stolen: 1 }); JSON.stringify = () => '{}'; (await athena.semantic.search({ q: 1 })).params.q === 1",
+        End::Denied,
+    ),
+    (
+        "Object.prototype.op = 'x/y'; Object.prototype.toJSON = function () { return 7 }; await athena.semantic.search({ q: 1 })",
+        End::Denied,
+    ),
+    ("Object.prototype.then = function (go) { go('pwned') }; await athena.semantic.search({})", End::Denied),
+    ("Array.prototype[Symbol.iterator] = function* () {}; await athena.semantic.search({})", End::Denied),
+    ("athena = null", End::Denied),
+    ("athena.semantic.search = 1", End::Denied),
+    ("athena.semantic.__proto__.x = 1", End::Denied),
+    ("Object.setPrototypeOf(athena, { x: 1 })", End::Denied),
+    ("session = { state: 1 }", End::Denied),
+    ("Object.defineProperty(session, 'state', { get() { for (;;); } }); 1", End::Denied),
+    (
+        "await athena.semantic.search(new Proxy({}, { get() { throw 1 }, ownKeys() { throw 2 } }))",
+        End::Denied,
+    ),
+    ("await athena.semantic.search({ get a() { return athena.semantic.search({}) } })", End::Denied),
+    ("const a = {}; a.a = a; await athena.semantic.search(a)", End::Denied),
+    ("await athena.semantic.search({ toJSON() { for (;;); } })", End::Limited),
+    ("function f() { athena.semantic.search({ get a() { return f() } }) } f()", End::Denied),
+    ("({ get x() { throw new Error('late') } })", End::Denied),
+    ("throw { get message() { throw 1 }, get name() { throw 2 }, get stack() { throw 3 } }", End::Denied),
+    ("throw new Proxy({}, { get() { for (;;); } })", End::Limited),
+    (
+        "Error.prepareStackTrace = (e, frames) => frames.map((f) => f.getFunction?.()); new Error().stack",
+        End::Denied,
+    ),
+    (
+        "Error.stackTraceLimit = 1e9; (function f(n) { if (n) f(n - 1); throw new Error('deep') })(500)",
+        End::Denied,
+    ),
+    (
+        "Symbol.species; class P extends Promise { static get [Symbol.species]() { throw 1 } } await new P((go) => go(1)).then(() => 2)",
+        End::Denied,
+    ),
+    ("while (true) {}", End::Limited),
+    ("for (;;) await null", End::Limited),
+    ("const f = () => queueMicrotask(f); f(); await new Promise(() => {})", End::Limited),
+    ("new FinalizationRegistry(() => { for (;;); }).register({}, 1); for (;;) ({})", End::Limited),
+    ("try { for (;;); } finally { for (;;); }", End::Limited),
+    ("/(x+x+)+y/.test('x'.repeat(60))", End::Limited),
+    ("[1, 2].sort(() => { for (;;); })", End::Limited),
+    ("const a = []; for (;;) a.push(a.slice())", End::Limited),
+    ("let s = 'a'; for (;;) s += s", End::Denied),
+    ("const m = new Map(); for (let i = 0; ; i++) m.set(i, 'v' + i)", End::Limited),
+    ("let j = '['.repeat(1e6); JSON.parse(j)", End::Denied),
+    ("for (;;) console.log('x'.repeat(1e5))", End::Limited),
+    ("for (;;) athena.semantic.search({})", End::Limited),
+    ("for (;;) setTimeout(() => {}, 0)", End::Limited),
+    ("class A { static { for (;;); } }", End::Limited),
+    ("`${{ toString() { for (;;); } }}`", End::Limited),
+    ("new Date(8.64e15 + 1).toISOString()", End::Denied),
+    ("new RegExp('('.repeat(1e5))", End::Denied),
+    ("({}).__proto__.polluted = 1; ({}).polluted", End::Denied),
+];
+
+const PYTHON: &[(&str, End)] = &[
+    ("().__class__.__base__.__subclasses__()", End::Denied),
+    ("(lambda: 0).__globals__", End::Denied),
+    ("(lambda: 0).__code__", End::Denied),
+    ("(x for x in [1]).gi_frame.f_back", End::Denied),
+    ("__import__('os').system('id')", End::Denied),
+    ("eval('1')", End::Denied),
+    ("exec('x = 1')", End::Denied),
+    ("compile('1', 'x', 'eval')", End::Denied),
+    ("open('/etc/passwd').read()", End::Denied),
+    ("open('/tmp/x', 'w').write('x')", End::Denied),
+    ("import pathlib\npathlib.Path('/etc/passwd').read_text()", End::Denied),
+    ("import pathlib\nlist(pathlib.Path('/').iterdir())", End::Denied),
+    ("import os\nos.environ", End::Denied),
+    ("import os\nos.system('id')", End::Denied),
+    ("import subprocess", End::Denied),
+    ("import socket", End::Denied),
+    ("import ctypes\nctypes.CDLL(None).execve", End::Denied),
+    ("import importlib", End::Denied),
+    ("globals()['__builtins__']", End::Denied),
+    ("getattr(athena, '__class__').__init__", End::Denied),
+    ("athena.semantic.__dict__", End::Denied),
+    ("athena._secret", End::Denied),
+    ("'{0.__class__.__mro__}'.format(athena)", End::Denied),
+    ("try:\n    raise ValueError()\nexcept ValueError as e:\n    r = e.__traceback__.tb_frame", End::Denied),
+    ("callMCPTool('a\\0b')", End::Denied),
+    ("9**9**9", End::Limited),
+    ("[0] * 10**10", End::Limited),
+    ("'a' * 10**10", End::Limited),
+    ("while True: pass", End::Limited),
+    ("while True:\n    try:\n        while True: pass\n    except BaseException: pass", End::Limited),
+    ("x = [1]\nwhile True: x += x", End::Limited),
+    ("x = {}\ni = 0\nwhile True:\n    x[i] = str(i) * 100\n    i += 1", End::Limited),
+    ("def f(): return f()\nf()", End::Denied),
+    ("x = []\nfor i in range(100000): x = [x]\nx", End::Denied),
+    ("import json\njson.loads('[' * 100000)", End::Denied),
+    ("while True: athena.semantic.search(q=1)", End::Limited),
+    ("while True: print('x' * 10000)", End::Limited),
+    ("sum(range(10**12))", End::Limited),
+];
+
+/// Whatever hostile code does, its worker ends in one of the ways a server can tell, and shows nothing of the host.
+fn survive(language: Language, cases: &[(&str, End)]) {
+    let limits = Limits { wall_ms: 4_000, cpu_ms: 300, calls: 50, memory_mb: 32, ..Limits::BALANCED };
+    for level in levels() {
+        for (code, end) in cases {
+            let job = support::Job { limits, ..job(language, code) };
+            let trace = match Worker::start(&["--level", level]).run(job, echo) {
+                Ok(trace) => trace,
+                Err(status) => panic!("{code} at {level} killed its worker: {status}"),
+            };
+            let shown = format!("{:?} {:?}", trace.finish, trace.logs);
+            for canary in ["root:x:", "CARGO", "PATH=", "/work", "169.254.169.254\\\": \\\"2"] {
+                assert!(!shown.contains(canary), "{code} at {level} shows {canary}: {shown}");
+            }
+            let limited = matches!(&trace.finish.result, Err(fault) if matches!(
+                fault.kind,
+                FaultKind::TimedOut | FaultKind::OutOfMemory | FaultKind::Limit
+            ));
+            assert!(limited || *end == End::Denied, "{code} at {level}: {:?}", trace.finish.result);
+        }
+    }
+}
+
+#[test]
+fn hostile_javascript_is_contained() {
+    survive(Language::JavaScript, JAVASCRIPT);
+}
+
+#[test]
+fn hostile_python_is_contained() {
+    survive(Language::Python, PYTHON);
+}
+
+#[test]
+fn deep_code_is_refused_and_not_parsed() {
+    for (language, bomb) in [
+        (Language::TypeScript, "("),
+        (Language::TypeScript, "!"),
+        (Language::TypeScript, "a=>"),
+        (Language::TypeScript, "`${"),
+        (Language::TypeScript, "if(1)"),
+        (Language::TypeScript, "-  "),
+        (Language::TypeScript, "{a:"),
+        (Language::TypeScript, "typeof "),
+        (Language::Python, "("),
+        (Language::Python, "not "),
+        (Language::Python, "["),
+        (Language::Python, "-"),
+        (Language::Python, "lambda:"),
+    ] {
+        let code = bomb.repeat((250 << 10) / bomb.len());
+        let finish = Worker::start(&[]).run(job(language, &code), echo).unwrap().finish;
+        assert_eq!(finish.result.unwrap_err().kind, FaultKind::Syntax, "{bomb}");
+    }
+}
+
+#[test]
+fn code_does_not_run_below_the_least_level() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let fd = theirs.as_raw_fd();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
+    command.args([athena_worker::WORKER, "--level", "none"]).env_clear();
+    // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
+    unsafe {
+        command.pre_exec(
+            move || if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) },
+        );
+    }
+    let status = command.status().unwrap();
+    drop((ours, theirs));
+    assert_eq!(status.code(), Some(athena_worker::JAIL_FAILED));
+    let told = Worker::start(&["--level", "none", "--least", "none"]);
+    assert_eq!(told.ready.level, "none");
+}
