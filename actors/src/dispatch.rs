@@ -49,9 +49,12 @@ macro_rules! layers {
 layers! {
     episodic Episodic crate::layers::episodic::State,
     semantic Semantic crate::layers::semantic::State,
+    procedural Procedural crate::layers::procedural::State,
     prospective Prospective crate::layers::prospective::State,
     graph Graph crate::layers::graph::State,
+    meta Meta crate::layers::meta::State,
     rag Rag crate::layers::rag::State,
+    store Store crate::layers::store::State,
     approval Approval crate::layers::approval::State,
     upstream Upstream crate::upstream::pins::Pins,
 }

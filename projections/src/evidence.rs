@@ -10,7 +10,7 @@ use athena_schemas::catalog::Command;
 use athena_schemas::context::{Context, Evidence};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
-use athena_schemas::layers::{episodic, rag, semantic};
+use athena_schemas::layers::{episodic, meta, procedural, rag, semantic};
 use athena_schemas::operation::to_json;
 use athena_schemas::refusal::{Code, Refusal};
 
@@ -44,6 +44,12 @@ pub fn gather(library: &Library, cx: &Context, command: &Command) -> Result<Evid
         }
         Command::Rag(rag::Command::Feedback(op)) => {
             evidence.proposal = crate::views::rag::lessons(library, cx, op)?
+        }
+        Command::Procedural(procedural::Command::Rollback(op)) => {
+            evidence.proposal = library.version(cx, &op.name, op.to)?;
+        }
+        Command::Meta(meta::Command::Rate(op)) => {
+            evidence.matched = if library.exists(cx, &op.id)? { vec![op.id.clone()] } else { Vec::new() };
         }
         _ => {}
     }

@@ -6,7 +6,10 @@ use crate::agenda::Agenda;
 use crate::approvals::Approvals;
 use crate::evidence;
 use crate::items::Items;
+use crate::journal::Journal;
 use crate::network::{Graph, Network};
+use crate::procedures::Procedures;
+use crate::ratings::Ratings;
 use crate::runs::Runs;
 use crate::search::embed::Embedder;
 use crate::search::{Finder, Search};
@@ -44,6 +47,12 @@ pub struct Library {
     pub graph: Graph,
     /// What people were asked.
     pub approvals: Approvals,
+    /// Procedures and their versions.
+    pub procedures: Procedures,
+    /// How items were rated.
+    pub ratings: Ratings,
+    /// Who read what, since the store was opened.
+    pub journal: Journal,
     /// The read side of search.
     pub finder: Finder,
     /// Runs and sessions.
@@ -77,16 +86,23 @@ impl Library {
         let graph = Graph::open(&store).map_err(failed)?;
         let runs = Runs::open(&store).map_err(failed)?;
         let approvals = Approvals::open(&store).map_err(failed)?;
+        let procedures = Procedures::open(&store).map_err(failed)?;
+        let ratings = Ratings::open(&store).map_err(failed)?;
         let shared = vec![
             rows(&store, items.clone()).map_err(failed)?,
             rows(&store, agenda.clone()).map_err(failed)?,
             rows(&store, graph.clone()).map_err(failed)?,
             rows(&store, runs.clone()).map_err(failed)?,
             rows(&store, approvals.clone()).map_err(failed)?,
+            rows(&store, procedures.clone()).map_err(failed)?,
+            rows(&store, ratings.clone()).map_err(failed)?,
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
             approvals,
+            procedures,
+            ratings,
+            journal: Journal::default(),
             items,
             agenda,
             graph,
@@ -175,10 +191,15 @@ impl Library {
 
 impl Views for Library {
     fn answer(&self, cx: &Context, query: Query) -> Result<Value, Refusal> {
-        match cx.at_seq {
+        let begun = std::time::Instant::now();
+        let op = query.id();
+        let answer = match cx.at_seq {
             Some(seq) if seq < self.position() => self.past(seq)?.answer_any(cx, query),
             _ => self.answer_any(cx, query),
-        }
+        };
+        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.journal.note(cx, op, answer.as_ref().ok(), took_us);
+        answer
     }
 
     fn gather(&self, cx: &Context, command: &Command) -> Result<Evidence, Refusal> {

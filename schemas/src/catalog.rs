@@ -17,6 +17,13 @@ macro_rules! catalog {
         #[allow(missing_docs, reason = "one variant a layer")]
         pub enum Query { $($Layer(crate::layers::$layer::Query)),* }
 
+        impl Query {
+            /// `layer/name` of the query.
+            pub fn id(&self) -> &'static str {
+                match self { $(Self::$Layer(query) => query.id()),* }
+            }
+        }
+
         /// A service of any layer.
         #[derive(Debug, Clone)]
         #[allow(missing_docs, clippy::large_enum_variant, reason = "one variant a layer; calls are short-lived")]

@@ -214,6 +214,13 @@ macro_rules! layer {
         #[allow(missing_docs, reason = "each variant is documented at its struct")]
         pub enum Query { $($Query($Query)),* }
 
+        impl Query {
+            /// `layer/name` of the query.
+            pub fn id(&self) -> &'static str {
+                match *self { $(Self::$Query(_) => concat!(stringify!($layer), "/", stringify!($query))),* }
+            }
+        }
+
         /// A parsed service call of this layer.
         #[derive(Debug, Clone)]
         #[allow(missing_docs, clippy::large_enum_variant, reason = "each variant is documented at its struct; calls are short-lived")]

@@ -6,6 +6,7 @@ pub mod check;
 pub mod episodic;
 pub mod graph;
 pub mod meta;
+pub mod procedural;
 pub mod prospective;
 pub mod rag;
 pub mod semantic;

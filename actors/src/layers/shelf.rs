@@ -6,7 +6,7 @@ use athena_schemas::id::Id;
 use athena_schemas::layers::common::Forgetting;
 use athena_schemas::refusal::Refusal;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Equality of content within a scope, as 16 bytes of BLAKE3: recognises a duplicate without keeping the text.
 pub type Digest = [u8; 16];
@@ -72,13 +72,13 @@ struct Slot<T> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shelf<T> {
     scopes: Scopes,
-    slots: HashMap<u128, Slot<T>>,
-    seen: HashMap<Digest, u128>,
+    slots: BTreeMap<u128, Slot<T>>,
+    seen: BTreeMap<Digest, u128>,
 }
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { scopes: Scopes::default(), slots: HashMap::new(), seen: HashMap::new() }
+        Self { scopes: Scopes::default(), slots: BTreeMap::new(), seen: BTreeMap::new() }
     }
 }
 

@@ -1,13 +1,15 @@
 //! The answers to queries, one file a layer: read models joined into what is asked for.
 
-mod absent;
 mod approval;
 mod episodic;
 mod graph;
+mod meta;
+mod procedural;
 mod prospective;
 pub(crate) mod rag;
 mod run;
 mod semantic;
+mod store;
 
 use crate::items::{EpisodeRow, FactRow};
 use crate::library::Library;
@@ -88,6 +90,11 @@ pub(crate) fn cut<T>(
     let next = (end < total).then(|| cursor(&[end as i128]));
     Ok(athena_schemas::layers::common::Paged { items, next })
 }
+
+// Layers without queries.
+impl athena_schemas::layers::consolidation::Queries for Library {}
+impl athena_schemas::layers::privacy::Queries for Library {}
+impl athena_schemas::layers::upstream::Queries for Library {}
 
 impl Library {
     /// An episode that was found, whole.
