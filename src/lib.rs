@@ -7,6 +7,7 @@ pub mod daemon;
 mod demo;
 mod links;
 pub mod mcp;
+pub mod read_side;
 pub mod router;
 mod services;
 pub mod system;

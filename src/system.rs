@@ -6,17 +6,16 @@
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
+use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
 use crate::toolbox::Toolbox;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
-use athena_actors::handle::Slot;
 use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
 use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions};
 use athena_actors::privacy::Tokenizer;
-use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage};
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
 use athena_actors::sandbox::presets::Preset;
@@ -25,17 +24,15 @@ use athena_actors::sandbox::{Pool, Sandbox, Settings};
 use athena_actors::supervisor::{Child, Policy as Restarts, Supervisor};
 use athena_actors::upstream::Upstreams;
 use athena_projections::library::{Library, Options as LibraryOptions};
-use athena_schemas::envelope::Seq;
 use athena_schemas::layers::upstream::{Command as UpstreamCommand, Roster, Server};
-use athena_schemas::ports::{LogReader, Projection, Sealer, Views};
+use athena_schemas::ports::{LogReader, Sealer, Views};
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::surface::Effect;
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
 
 /// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
 const ANSWER_BYTES: usize = 24 << 10;
@@ -99,9 +96,7 @@ pub struct System {
     sealer: Arc<dyn Sealer>,
     keys: Arc<KeyStore>,
     layers: Layers,
-    library: Arc<Library>,
-    feed: Arc<Feed>,
-    projectors: Vec<(&'static str, Slot<ProjectorMessage>)>,
+    read_side: Arc<ReadSide>,
     runs: Arc<Runs>,
     upstreams: Upstreams,
     toolbox: Arc<Toolbox>,
@@ -127,8 +122,8 @@ impl System {
         .await??;
         let Ground { log, opened, keys, sealer, library } = ground;
         let (reader, clock) = (log.reader(), options.clock);
-        let feed = Arc::new(Feed::new(reader.clone(), sealer.clone()));
-        let (projectors, driven, freshness) = projectors(&library, &feed, &reader);
+        let (read_side, mut children) = ReadSide::new(library, reader.clone(), sealer.clone());
+        let read_side = Arc::new(read_side);
 
         let layers = Layers::default();
         let tokenizer = Tokenizer::new(log.clone(), keys.clone(), sealer.clone());
@@ -137,11 +132,10 @@ impl System {
         let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
         let upstreams = Upstreams::new(Arc::new(ledger), catalogues);
         let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
-        let library = Arc::new(library);
         let router = Router::new(Parts {
             layers: layers.clone(),
-            views: library.clone() as Arc<dyn Views>,
-            freshness,
+            views: read_side.library.clone() as Arc<dyn Views>,
+            freshness: Freshness::new(read_side.positions()),
             reader: reader.clone(),
             tokenizer: tokenizer.clone(),
             guard: guard.clone(),
@@ -178,6 +172,13 @@ impl System {
         let house = House {
             layers: layers.clone(),
             log: log.clone(),
+            keys: keys.clone(),
+            read_side: read_side.clone(),
+            folder: options
+                .folder
+                .clone()
+                .or_else(|| temporary.as_ref().map(|t| t.0.clone()))
+                .unwrap_or_default(),
             runs: runs.clone(),
             tokenizer: tokenizer.clone(),
             upstreams: upstreams.clone(),
@@ -186,7 +187,6 @@ impl System {
         };
         router.complete(Arc::new(outside), Arc::new(house));
 
-        let mut children = projectors;
         children.extend(layers.children(&log, &sealer, None));
         children.push(tokenizer.child());
         children.push(upstreams.child());
@@ -204,9 +204,7 @@ impl System {
             sealer,
             keys,
             layers,
-            library,
-            feed,
-            projectors: driven,
+            read_side,
             runs,
             upstreams,
             toolbox,
@@ -262,8 +260,8 @@ impl System {
     }
 
     /// The read side.
-    pub fn library(&self) -> &Arc<Library> {
-        &self.library
+    pub fn read_side(&self) -> &Arc<ReadSide> {
+        &self.read_side
     }
 
     /// What was found when the log was opened.
@@ -274,29 +272,6 @@ impl System {
     /// Runs at work.
     pub fn active_runs(&self) -> usize {
         self.runs.active()
-    }
-
-    /// Each projection with the digest of its live content and of one rebuilt from position 0, both at the same position.
-    ///
-    /// # Errors
-    /// When the log cannot be read or a projection's store fails.
-    pub async fn compare(&self) -> Result<Vec<Compared>, Refusal> {
-        let mut compared = Vec::new();
-        for (name, slot) in &self.projectors {
-            let (reply, live) = oneshot::channel();
-            slot.cast(ProjectorMessage::Digest(reply))?;
-            let (live, seq) = live.await.map_err(|_| slot.down())??;
-            let (feed, name) = (self.feed.clone(), *name);
-            let rebuilt = blocking(move || rebuilt(&feed, name, seq)).await??;
-            compared.push(Compared {
-                projection: name,
-                seq,
-                live: hex(&live),
-                rebuilt: hex(&rebuilt),
-                equal: live == rebuilt,
-            });
-        }
-        Ok(compared)
     }
 
     /// Ends every part in reverse order; what is under way is finished, what was acknowledged is on disk.
@@ -311,40 +286,6 @@ impl System {
             tracing::warn!(%error, "the log did not close cleanly; the next start looks it over");
         }
     }
-}
-
-/// One projection, compared with its rebuilt self.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Compared {
-    /// Its name.
-    pub projection: &'static str,
-    /// The position both stand at.
-    pub seq: Seq,
-    /// Digest of the live one.
-    pub live: String,
-    /// Digest of the rebuilt one.
-    pub rebuilt: String,
-    /// Whether they are equal.
-    pub equal: bool,
-}
-
-fn hex(bytes: &[u8; 32]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Builds one projection anew, in memory, up to a position.
-fn rebuilt(feed: &Feed, name: &str, seq: Seq) -> Result<[u8; 32], Refusal> {
-    let failed =
-        |error: athena_schemas::ports::ProjectionError| Refusal::new(Code::Unavailable, error.to_string());
-    let library = Library::open(LibraryOptions::default()).map_err(failed)?;
-    let mut fresh: Box<dyn Projection> = library
-        .projections()
-        .into_iter()
-        .find(|projection| projection.name() == name)
-        .ok_or_else(|| Refusal::internal(format!("there is no projection {name}")))?;
-    feed.drive(&mut *fresh, seq, |_| {})?;
-    fresh.flush().map_err(failed)?;
-    fresh.digest().map_err(failed)
 }
 
 /// What lies on disk: opened off the async threads.
@@ -385,32 +326,6 @@ impl Ground {
             .with_log(log.reader(), sealer.clone());
         Ok(Self { log, opened, keys, sealer, library })
     }
-}
-
-type Driven = Vec<(&'static str, Slot<ProjectorMessage>)>;
-
-fn projectors(
-    library: &Library,
-    feed: &Arc<Feed>,
-    reader: &Arc<dyn LogReader>,
-) -> (Vec<Child>, Driven, Freshness) {
-    let (mut children, mut driven, mut watched) = (Vec::new(), Vec::new(), Vec::new());
-    for projection in library.projections() {
-        let name = projection.name();
-        let (seen, sight) = watch::channel(projection.position());
-        let slot = Slot::new("a projection");
-        let args = ProjectorArgs {
-            feed: feed.clone(),
-            reader: reader.clone(),
-            projection: Arc::new(Mutex::new(projection)),
-            seen,
-            slot: slot.clone(),
-        };
-        children.push(Child::actor(name, || Projector, move || args.clone()));
-        driven.push((name, slot));
-        watched.push(sight);
-    }
-    (children, driven, Freshness::new(watched))
 }
 
 fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guard, Refusal> {

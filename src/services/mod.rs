@@ -3,27 +3,36 @@
 mod privacy;
 mod prospective;
 mod run;
+mod store;
+mod transfer;
 mod upstream;
 
 use crate::clock::Clock;
+use crate::read_side::ReadSide;
 use athena_actors::dispatch::Layers;
+use athena_actors::keys::KeyStore;
 use athena_actors::log::LogHandle;
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::upstream::Upstreams;
 use athena_schemas::catalog::Service;
-use athena_schemas::context::Context;
+use athena_schemas::context::{Context, Scope};
 use athena_schemas::operation::to_json;
 use athena_schemas::ports::{Answer, BoxFuture, Request, Router};
 use athena_schemas::refusal::Refusal;
 use serde::Serialize;
 use serde_json::Value;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 /// The parts that services are composed of.
 pub(crate) struct House {
     pub(crate) layers: Layers,
     pub(crate) log: LogHandle,
+    pub(crate) keys: Arc<KeyStore>,
+    pub(crate) read_side: Arc<ReadSide>,
+    /// The store's folder, for exports and imports.
+    pub(crate) folder: PathBuf,
     pub(crate) runs: Arc<Runs>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) upstreams: Upstreams,
@@ -38,6 +47,7 @@ impl crate::router::Services for House {
                 Service::Run(service) => run::call(self, cx, service).await,
                 Service::Privacy(service) => privacy::call(self, cx, service).await,
                 Service::Prospective(service) => prospective::call(self, cx, service).await,
+                Service::Store(service) => store::call(self, cx, service).await,
                 Service::Upstream(service) => upstream::call(self, cx, service).await,
                 other => Err(Refusal::internal(format!("{other:?} has no service"))),
             }
@@ -54,10 +64,23 @@ impl House {
         op: &str,
         params: Value,
     ) -> Result<Answer, Refusal> {
+        self.follow_at(cx, &cx.scope, label, op, params).await
+    }
+
+    /// A follow-up call in another scope.
+    pub(crate) async fn follow_at(
+        &self,
+        cx: &Context,
+        scope: &Scope,
+        label: &str,
+        op: &str,
+        params: Value,
+    ) -> Result<Answer, Refusal> {
         let router = self.router.upgrade().ok_or_else(|| Refusal::internal("the router is gone"))?;
         let mut caller = athena_schemas::context::Caller::system();
         caller.name.clone_from(&cx.caller.name);
-        (caller.scope, caller.holds) = (cx.scope.clone(), cx.scope.clone());
+        (caller.scope, caller.holds) = (scope.clone(), scope.clone());
+        caller.run.clone_from(&cx.caller.run);
         let key = cx.command.child(label).to_string();
         router.call(&caller, Request { idempotency_key: Some(key), ..Request::new(op, params) }).await
     }

@@ -1,0 +1,143 @@
+//! The read side as the house handles it: driven, compared with the log, built anew.
+
+use athena_actors::handle::Slot;
+use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage};
+use athena_actors::supervisor::Child;
+use athena_projections::library::{Library, Options as LibraryOptions};
+use athena_schemas::envelope::Seq;
+use athena_schemas::ports::{LogReader, Projection, ProjectionError, Sealer};
+use athena_schemas::refusal::{Code, Refusal, nearest};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{oneshot, watch};
+
+/// One projection, compared with its rebuilt self.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Compared {
+    /// Its name.
+    pub projection: &'static str,
+    /// The position both stand at.
+    pub seq: Seq,
+    /// Digest of the live one.
+    pub live: String,
+    /// Digest of the rebuilt one.
+    pub rebuilt: String,
+    /// Whether they are equal.
+    pub equal: bool,
+}
+
+/// All projections of a store and those who drive them.
+pub struct ReadSide {
+    /// The answers.
+    pub library: Arc<Library>,
+    feed: Arc<Feed>,
+    reader: Arc<dyn LogReader>,
+    driven: Vec<Driven>,
+}
+
+struct Driven {
+    name: &'static str,
+    slot: Slot<ProjectorMessage>,
+    sight: watch::Receiver<Seq>,
+}
+
+impl ReadSide {
+    /// The read side over a log, and its projectors' places in the supervision tree.
+    pub fn new(library: Library, reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> (Self, Vec<Child>) {
+        let feed = Arc::new(Feed::new(reader.clone(), sealer));
+        let (mut children, mut driven) = (Vec::new(), Vec::new());
+        for projection in library.projections() {
+            let name = projection.name();
+            let (seen, sight) = watch::channel(projection.position());
+            let slot = Slot::new("a projection");
+            let args = ProjectorArgs {
+                feed: feed.clone(),
+                reader: reader.clone(),
+                projection: Arc::new(Mutex::new(projection)),
+                seen,
+                slot: slot.clone(),
+            };
+            children.push(Child::actor(name, || Projector, move || args.clone()));
+            driven.push(Driven { name, slot, sight });
+        }
+        (Self { library: Arc::new(library), feed, reader, driven }, children)
+    }
+
+    /// How far each projection has come, for whoever waits for them.
+    pub fn positions(&self) -> Vec<watch::Receiver<Seq>> {
+        self.driven.iter().map(|one| one.sight.clone()).collect()
+    }
+
+    /// Events each projection has not seen yet.
+    pub fn lag(&self) -> BTreeMap<String, u64> {
+        let head = self.reader.head();
+        self.driven
+            .iter()
+            .map(|one| (one.name.to_owned(), head.saturating_sub(*one.sight.borrow())))
+            .collect()
+    }
+
+    /// The log's head.
+    pub fn head(&self) -> Seq {
+        self.reader.head()
+    }
+
+    /// Each projection with the digest of its live content and of one built anew from position 0, both at one position.
+    ///
+    /// # Errors
+    /// When the log cannot be read or a projection's store fails.
+    pub async fn compare(&self) -> Result<Vec<Compared>, Refusal> {
+        let mut compared = Vec::new();
+        for one in &self.driven {
+            let (reply, live) = oneshot::channel();
+            one.slot.cast(ProjectorMessage::Digest(reply))?;
+            let (live, seq) = live.await.map_err(|_| one.slot.down())??;
+            let (feed, name) = (self.feed.clone(), one.name);
+            let rebuilt = tokio::task::spawn_blocking(move || rebuilt(&feed, name, seq))
+                .await
+                .map_err(|error| Refusal::internal(format!("a rebuild failed: {error}")))??;
+            let (live, rebuilt) = (hex(&live), hex(&rebuilt));
+            compared.push(Compared { projection: name, seq, equal: live == rebuilt, live, rebuilt });
+        }
+        Ok(compared)
+    }
+
+    /// Builds one projection anew, or all of them; answers which, and the position they stand at.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] where there is none of that name; when the log cannot be read or a projection's store fails.
+    pub async fn rebuild(&self, only: Option<&str>) -> Result<(Vec<String>, Seq), Refusal> {
+        if let Some(wanted) = only
+            && !self.driven.iter().any(|one| one.name == wanted)
+        {
+            let near = nearest(wanted, self.driven.iter().map(|one| one.name)).join(", ");
+            return Err(Refusal::not_found(format!("there is no read model {wanted}")).hint(near));
+        }
+        let (mut names, mut position) = (Vec::new(), Seq::MAX);
+        for one in self.driven.iter().filter(|one| only.is_none_or(|wanted| wanted == one.name)) {
+            let (reply, done) = oneshot::channel();
+            one.slot.cast(ProjectorMessage::Rebuild(reply))?;
+            position = position.min(done.await.map_err(|_| one.slot.down())??);
+            names.push(one.name.to_owned());
+        }
+        Ok((names, position))
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Builds one projection anew, in memory, up to a position.
+fn rebuilt(feed: &Feed, name: &str, seq: Seq) -> Result<[u8; 32], Refusal> {
+    let failed = |error: ProjectionError| Refusal::new(Code::Unavailable, error.to_string());
+    let library = Library::open(LibraryOptions::default()).map_err(failed)?;
+    let mut fresh: Box<dyn Projection> = library
+        .projections()
+        .into_iter()
+        .find(|projection| projection.name() == name)
+        .ok_or_else(|| Refusal::internal(format!("there is no projection {name}")))?;
+    feed.drive(&mut *fresh, seq, |_| {})?;
+    fresh.flush().map_err(failed)?;
+    fresh.digest().map_err(failed)
+}

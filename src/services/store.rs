@@ -1,0 +1,143 @@
+//! `store/*`: what is done across the layers.
+
+use super::{House, answer, transfer};
+use athena_schemas::context::{Context, Scope};
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::Layer;
+use athena_schemas::layers::store::{
+    Condition, EraseScope, ErasureDone, Move, MoveDone, RebuildDone, Service, Verified, confirmation,
+};
+use athena_schemas::ports::Answer;
+use athena_schemas::refusal::{Code, Refusal};
+use serde_json::json;
+
+pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result<Answer, Refusal> {
+    match service {
+        Service::Export(op) => transfer::export(house, &cx, op).await,
+        Service::Import(op) => transfer::import(house, &cx, op).await,
+        Service::EraseScope(op) => erase(house, &cx, op).await,
+        Service::Move(op) => relocate(house, &cx, op).await,
+        Service::Verify(_) => verify(house).await,
+        Service::Rebuild(op) => {
+            let (projections, seq) = house.read_side.rebuild(op.projection.as_deref()).await?;
+            answer(RebuildDone { projections, seq })
+        }
+        Service::Health(_) => answer(condition(house)),
+    }
+}
+
+/// Every hash and link of the log, then every read model against one built anew.
+async fn verify(house: &House) -> Result<Answer, Refusal> {
+    let log = house.log.clone();
+    let report = tokio::task::spawn_blocking(move || log.verify(None))
+        .await
+        .map_err(|error| Refusal::internal(format!("the check failed: {error}")))??;
+    let first_bad = report.findings.iter().filter_map(|finding| finding.first).min();
+    let mut ok = report.is_clean();
+    if ok {
+        ok = house.read_side.compare().await?.iter().all(|one| one.equal);
+    }
+    answer(Verified { ok, events: report.events, first_bad })
+}
+
+fn condition(house: &House) -> Condition {
+    let lag = house.read_side.lag();
+    let mut problems: Vec<String> = Vec::new();
+    if let Some((name, behind)) = lag.iter().find(|(_, behind)| **behind > 10_000) {
+        problems.push(format!("read model {name} is {behind} events behind"));
+    }
+    Condition {
+        ok: problems.is_empty(),
+        head: house.read_side.head(),
+        lag,
+        model: house.read_side.library.finder.model(),
+        disk_bytes: bytes_below(&house.folder),
+        problems,
+    }
+}
+
+/// Bytes of all files below a folder; what cannot be read counts as nothing.
+fn bytes_below(folder: &std::path::Path) -> u64 {
+    let mut open = vec![folder.to_path_buf()];
+    let mut total = 0;
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(meta) if meta.is_dir() => open.push(entry.path()),
+                Ok(meta) => total += meta.len(),
+                Err(_) => {}
+            }
+        }
+    }
+    total
+}
+
+/// The keys go first: from then on nothing can be read, whatever happens to the rest.
+async fn erase(house: &House, cx: &Context, op: EraseScope) -> Result<Answer, Refusal> {
+    let wanted = confirmation(&op.scope);
+    if op.confirm != wanted {
+        return Err(Refusal::denied("the confirmation does not fit")
+            .at("confirm")
+            .hint(format!("type {wanted:?}")));
+    }
+    if op.scope.agent.is_some() || op.scope.session.is_some() {
+        return Err(Refusal::invalid("keys belong to projects and to persons within them")
+            .at("scope")
+            .hint("erase a project or a user; forget episodes of a session"));
+    }
+    let scope = cx.scope.narrow(&op.scope).or_else(|| cx.caller.holds.narrow(&op.scope));
+    let scope =
+        scope.ok_or_else(|| Refusal::denied("this scope lies outside what the caller holds").at("scope"))?;
+    let mut keys = 0;
+    for subject in house.keys.subjects().into_iter().filter(|subject| belongs(subject, &scope)) {
+        keys += house.keys.destroy(&subject)?.len() as u64;
+    }
+    let noted = json!({"scope": scope, "erased": keys, "keys": keys});
+    let seq =
+        house.follow_at(cx, &Scope::default(), "erased", "store/note_erasure", noted).await?.seq.unwrap_or(0);
+    house.read_side.rebuild(None).await?;
+    answer(ErasureDone { erased: keys, seq })
+}
+
+/// Whether a key's subject (a project, or a person within one) lies in a scope.
+fn belongs(subject: &str, scope: &Scope) -> bool {
+    let (project, user) =
+        subject.split_once('\n').map_or((subject, None), |(project, user)| (project, Some(user)));
+    scope.project.as_deref().is_none_or(|wanted| wanted == project)
+        && scope.user.as_deref().is_none_or(|wanted| Some(wanted) == user)
+}
+
+/// Each layer moves its own.
+async fn relocate(house: &House, cx: &Context, op: Move) -> Result<Answer, Refusal> {
+    if cx.caller.holds.narrow(&op.to).is_none() {
+        return Err(Refusal::denied("the new scope lies outside what the caller holds").at("to"));
+    }
+    let (mut changed, mut seq) = (0, None);
+    for layer in Layer::ALL {
+        let ids: Vec<&Id> = op.ids.iter().filter(|id| Layer::of(id) == Some(layer)).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        let name = layer.as_str();
+        let moved =
+            house.follow(cx, name, &format!("{name}/relocate"), json!({"ids": ids, "to": op.to})).await?;
+        changed += moved.value.get("matched").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        seq = moved.seq.or(seq);
+    }
+    if changed == 0 {
+        return Err(Refusal::new(Code::NotFound, "none of these items is in this scope").at("ids"));
+    }
+    Ok(Answer { value: serde_json::to_value(MoveDone { changed, seq }).unwrap_or_default(), seq })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_belongs_to_its_project_and_its_person() {
+        let person = Scope { user: Some("u".into()), ..Scope::project("p") };
+        assert!(belongs("p", &Scope::project("p")) && belongs("p\nu", &Scope::project("p")));
+        assert!(belongs("p\nu", &person) && !belongs("p", &person) && !belongs("q\nu", &person));
+    }
+}
