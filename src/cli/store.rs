@@ -41,7 +41,7 @@ impl House for Whole {
 
     fn compare(&self) -> BoxFuture<'_, Result<Value, Refusal>> {
         Box::pin(async move {
-            let compared = self.0.compare().await?;
+            let compared = self.0.read_side().compare().await?;
             serde_json::to_value(compared).map_err(|e| Refusal::internal(e.to_string()))
         })
     }
