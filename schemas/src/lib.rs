@@ -4,6 +4,7 @@
 //! them in one list), [`envelope`] and [`event`] (what the log keeps), [`context`] (all a decision may know of the world),
 //! [`refusal`] (the one shape of "no"), [`ports`] (the traits where floors meet).
 
+pub mod aliases;
 pub mod catalog;
 pub mod context;
 pub mod envelope;

@@ -1,6 +1,7 @@
 //! Services: operations composed out of several parts. Each file is one layer's.
 
 mod privacy;
+mod procedural;
 mod prospective;
 mod run;
 mod store;
@@ -46,6 +47,7 @@ impl crate::router::Services for House {
             match service {
                 Service::Run(service) => run::call(self, cx, service).await,
                 Service::Privacy(service) => privacy::call(self, cx, service).await,
+                Service::Procedural(service) => procedural::call(self, cx, service).await,
                 Service::Prospective(service) => prospective::call(self, cx, service).await,
                 Service::Store(service) => store::call(self, cx, service).await,
                 Service::Upstream(service) => upstream::call(self, cx, service).await,
