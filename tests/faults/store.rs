@@ -115,7 +115,11 @@ impl Dead {
                     return Verdict::Found;
                 }
                 let verified = log.verify(None).unwrap();
-                assert!(verified.is_clean(), "{what}: opened, but {:?}", verified.findings);
+                if !verified.is_clean() {
+                    // The events are whole and an index beside them is not; verify must know it without opening, too.
+                    assert!(!checked.is_clean(), "{what}: opened, but {:?}", verified.findings);
+                    return Verdict::Found;
+                }
                 // And it goes on working.
                 let next = draft(1_000_000, 100);
                 assert_eq!(log.commit(Append::new(vec![next])).await.unwrap().first, head + 1, "{what}");

@@ -61,9 +61,9 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// A file of 256 MiB of written zeros; writing starts over at its end.
+    /// A file of 64 MiB of written zeros; writing starts over at its end.
     pub fn create(path: &Path, sync: bool) -> anyhow::Result<Self> {
-        let size = 256 << 20;
+        let size = 64 << 20;
         let file = File::create(path)?;
         let zeros = vec![0; 1 << 20];
         for at in (0..size).step_by(1 << 20) {
