@@ -119,7 +119,13 @@ impl Router {
         let _ = self.services.set(services);
     }
 
-    async fn route(&self, caller: &Caller, request: Request) -> Result<Answer, Refusal> {
+    async fn route(&self, caller: &Caller, mut request: Request) -> Result<Answer, Refusal> {
+        if let Some(alias) = athena_schemas::aliases::find(&request.op) {
+            metrics::counter!("athena_older_names_total", "name" => alias.old).increment(1);
+            tracing::info!(old = alias.old, new = alias.op, "an operation was called by an older name");
+            request.params = alias.params(request.params);
+            request.op = alias.op.into();
+        }
         let mut cx = self.context(caller, &request)?;
         if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
             let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
