@@ -1,26 +1,407 @@
-//! The toolbox: temporary outline while the gateway's own lands.
+//! The virtual files and discovery: operations, tools of other servers and procedures, found, read and imported as files.
+//!
+//! ```text
+//! /mcp-servers/README.md, index.ts
+//! /mcp-servers/athena/<layer>/<operation>.ts      and its index.ts, README.md, <layer>.pyi
+//! /mcp-servers/<server>/<tool>.ts                 and its index.ts, README.md, <server>.pyi
+//! /skills/<name>.ts
+//! ```
+//! Nothing of this is stored: every file is a function of a [`Tool`], made when it is read. [`tree`] is the files, [`rank`]
+//! finds by intent, [`export`] writes everything out for people.
+
+pub mod export;
+pub mod rank;
+mod tree;
+
 use athena_actors::upstream::Upstreams;
+use athena_schemas::catalog;
 use athena_schemas::context::Context;
-use athena_schemas::refusal::Refusal;
+use athena_schemas::operation::Audience;
+use athena_schemas::refusal::{Refusal, nearest};
+use athena_schemas::surface::{HOUSE, Tool, names, typescript};
 use athena_schemas::wire::Namespace;
-use serde_json::Value;
-use std::sync::Arc;
-/// Outline.
+use rank::Index;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Layers of the house itself, which are not on the agent's bus.
+const HOUSE_OWN: &[&str] = &["run", "approval", "privacy", "upstream"];
+/// Results of a search at most.
+const LIMIT_MAX: usize = 100;
+/// Text of `files/read` at once, bytes.
+const READ_MAX: u64 = 1 << 20;
+
+/// A procedure as a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skill {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Its source.
+    pub source: String,
+    /// The ending of its file: `ts`, `js` or `py`.
+    pub ending: &'static str,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+}
+
+/// Where procedures come from.
+pub trait Skills: Send + Sync + 'static {
+    /// A number that grows whenever any procedure changes.
+    fn generation(&self) -> u64;
+
+    /// The procedures that can be called by a caller of this scope.
+    fn list(&self, cx: &Context) -> Vec<Skill>;
+}
+
+/// No procedures.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoSkills;
+
+impl Skills for NoSkills {
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn list(&self, _: &Context) -> Vec<Skill> {
+        Vec::new()
+    }
+}
+
+/// All tools at one moment, with what was made of them.
+pub(crate) struct Shelf {
+    generation: u64,
+    pub(crate) tools: Vec<Tool>,
+    pub(crate) index: Index,
+    namespaces: Arc<[Namespace]>,
+}
+
+/// Discovery and the virtual files.
 pub struct Toolbox {
     upstreams: Upstreams,
+    skills: Arc<dyn Skills>,
+    house: Vec<Tool>,
+    shelf: RwLock<Arc<Shelf>>,
 }
+
 impl Toolbox {
-    /// Outline.
+    /// The toolbox over the catalogue and these servers.
     pub fn new(upstreams: Upstreams) -> Self {
-        Self { upstreams }
+        Self::with_skills(upstreams, Arc::new(NoSkills))
     }
-    /// Outline.
-    pub async fn call(&self, _: &Context, op: &str, _: Value) -> Result<Value, Refusal> {
-        let _ = self.upstreams.names();
-        Err(athena_schemas::catalog::unknown(op))
+
+    /// As [`Toolbox::new`], with procedures.
+    pub fn with_skills(upstreams: Upstreams, skills: Arc<dyn Skills>) -> Self {
+        let house = house();
+        let shelf = Arc::new(Shelf::new(&house, &upstreams));
+        Self { upstreams, skills, house, shelf: RwLock::new(shelf) }
     }
-    /// Outline.
+
+    /// The tools as they are now. Rebuilt when a server's tools changed, at once.
+    pub(crate) fn shelf(&self) -> Arc<Shelf> {
+        let now = self.shelf.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if now.generation == self.upstreams.generation() {
+            return now;
+        }
+        let fresh = Arc::new(Shelf::new(&self.house, &self.upstreams));
+        *self.shelf.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+        fresh
+    }
+
+    /// The globals of the sandbox: `athena` and each server, with their members.
     pub fn namespaces(&self) -> Arc<[Namespace]> {
-        vec![athena_actors::run::parts::athena_namespace()].into()
+        self.shelf().namespaces.clone()
+    }
+
+    /// Answers `tools/…` and `files/…`.
+    ///
+    /// # Errors
+    /// When there is no such file or operation, with the nearest ones.
+    pub async fn call(&self, cx: &Context, op: &str, params: Value) -> Result<Value, Refusal> {
+        match op {
+            "tools/search" => self.search(cx, parse(op, params)?),
+            "tools/definition" => self.definition(parse(op, params)?),
+            "tools/find_apis_for_task" => self.apis_for_task(cx, parse(op, params)?),
+            "files/list" => {
+                let Path { path, .. } = parse(op, params)?;
+                let skills = self.skills.list(cx);
+                tree::list(&self.shelf().tools, &skills, &path).map(Value::from)
+            }
+            "files/read" => {
+                let Path { path, offset, limit } = parse(op, params)?;
+                if let Some(handle) = path.strip_prefix("/results/") {
+                    let limit = limit.unwrap_or(READ_MAX).min(READ_MAX);
+                    let slice = self.upstreams.slice(handle, offset.unwrap_or(0), limit).await?;
+                    return Ok(json!({"text": slice.text, "next": slice.next, "bytes": slice.bytes}));
+                }
+                let skills = self.skills.list(cx);
+                tree::read(&self.shelf().tools, &skills, &path).map(Value::from)
+            }
+            "files/module" => {
+                let Path { path, .. } = parse(op, params)?;
+                let skills = self.skills.list(cx);
+                let source = tree::module(&self.shelf().tools, &skills, &path)?;
+                Ok(json!({"path": path, "source": source}))
+            }
+            _ => {
+                let known = [
+                    "tools/search",
+                    "tools/definition",
+                    "tools/find_apis_for_task",
+                    "files/list",
+                    "files/read",
+                    "files/module",
+                ];
+                Err(Refusal::not_found(format!("there is no operation {op}"))
+                    .hint(nearest(op, known).join(", ")))
+            }
+        }
+    }
+
+    /// Finds tools, operations and procedures. Answers a list of texts, each as long as `detail` says.
+    fn search(&self, cx: &Context, ask: Search) -> Result<Value, Refusal> {
+        let detail = Detail::parse(&ask.detail)?;
+        let limit = ask.limit.unwrap_or(detail.limit()).clamp(1, LIMIT_MAX);
+        let wanted = Place::parse(&ask.r#in)?;
+        let shelf = self.shelf();
+        let folder = ask.path.as_deref().map(|path| path.trim_end_matches('/').to_string());
+        let inside = |tool: &Tool| {
+            let place = match wanted {
+                Place::All => true,
+                Place::Tools => tool.server != HOUSE,
+                Place::Memory => tool.server == HOUSE,
+                Place::Skills => false,
+            };
+            place
+                && folder.as_ref().is_none_or(|folder| {
+                    tool.path().starts_with(folder.as_str()) || tool.op().starts_with(folder.as_str())
+                })
+        };
+        // Signatures are long: of those, only as many as it takes to cover what was asked.
+        let found = match detail {
+            Detail::Name | Detail::Brief => {
+                shelf.index.search(&ask.query, limit, |at| shelf.tools.get(at).is_some_and(inside))
+            }
+            Detail::Types | Detail::Full => {
+                shelf.index.cover(&ask.query, limit, |at| shelf.tools.get(at).is_some_and(inside))
+            }
+        };
+        let mut out: Vec<Value> = found
+            .iter()
+            .filter_map(|hit| shelf.tools.get(hit.at))
+            .map(|tool| detail.of(tool).into())
+            .collect();
+        if matches!(wanted, Place::All | Place::Skills)
+            && folder.as_ref().is_none_or(|folder| folder.starts_with("/skills"))
+        {
+            let best = found.iter().map(|hit| hit.share).fold(0.0, f32::max);
+            let skills = tree::skills_found(&self.skills.list(cx), &ask.query, detail, limit);
+            // A procedure that answers more of the words than any tool comes first.
+            let (first, rest): (Vec<_>, Vec<_>) = skills.into_iter().partition(|(share, _)| *share > best);
+            out.splice(0..0, first.into_iter().map(|(_, text)| Value::from(text)));
+            out.extend(rest.into_iter().map(|(_, text)| Value::from(text)));
+        }
+        out.truncate(limit);
+        Ok(out.into())
+    }
+
+    /// One definition: its path, its op or its global name are all understood.
+    fn definition(&self, ask: Definition) -> Result<Value, Refusal> {
+        let detail = match ask.detail.as_deref() {
+            None => Detail::Full,
+            Some(detail) => Detail::parse(detail)?,
+        };
+        let shelf = self.shelf();
+        tree::find(&shelf.tools, &ask.path)
+            .map(|tool| detail.of(tool).into())
+            .ok_or_else(|| tree::missing(&shelf.tools, &ask.path))
+    }
+
+    /// What a task needs: the tools that together cover it, each with its file, its signature and an example.
+    fn apis_for_task(&self, cx: &Context, ask: Task) -> Result<Value, Refusal> {
+        let shelf = self.shelf();
+        let limit = ask.limit.unwrap_or(5).clamp(1, LIMIT_MAX);
+        let tools = shelf.index.cover(&ask.task, limit, |_| true);
+        let apis: Vec<Value> = tools
+            .iter()
+            .filter_map(|hit| shelf.tools.get(hit.at))
+            .map(|tool| {
+                let example = tool.example.clone().unwrap_or_else(|| athena_schemas::surface::json_schema::example(&tool.input));
+                json!({
+                    "op": tool.op(), "path": format!("{}.ts", tool.path()), "description": tool.summary(), "risk": tool.risk,
+                    "signature": typescript::signature(tool), "example": format!("await {}({example})", tool.global()),
+                })
+            })
+            .collect();
+        let skills: Vec<String> = tree::skills_found(&self.skills.list(cx), &ask.task, Detail::Brief, 3)
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
+        Ok(json!({"apis": apis, "skills": skills}))
     }
 }
+
+impl Shelf {
+    fn new(house: &[Tool], upstreams: &Upstreams) -> Self {
+        let generation = upstreams.generation();
+        let mut tools = house.to_vec();
+        tools.extend(upstreams.tools());
+        let index = Index::new(&tools);
+        let namespaces = namespaces(&tools);
+        Self { generation, tools, index, namespaces }
+    }
+}
+
+/// The operations that agents may call, as tools.
+pub fn house() -> Vec<Tool> {
+    catalog::entries()
+        .filter(|entry| entry.traits.audience == Audience::Agent && !HOUSE_OWN.contains(&entry.layer))
+        .map(Tool::of)
+        .collect()
+}
+
+/// One global for each server. A tool whose name is no identifier is reached by its identifier.
+fn namespaces(tools: &[Tool]) -> Arc<[Namespace]> {
+    let mut all: Vec<Namespace> = Vec::new();
+    for tool in tools {
+        let global = names::identifier(&tool.server);
+        let path = tool.name.split('/').map(names::member).collect::<Vec<_>>().join(".");
+        let space = match all.iter_mut().find(|space| space.name == global) {
+            Some(space) => space,
+            None => {
+                all.push(Namespace { name: global, members: Vec::new() });
+                let Some(space) = all.last_mut() else { continue };
+                space
+            }
+        };
+        // Two names that become the same identifier: the first has it, the other stays callable by its op.
+        if !space.members.iter().any(|(other, _)| *other == path) {
+            space.members.push((path, tool.op()));
+        }
+    }
+    all.into()
+}
+
+/// How much a search says of each result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Detail {
+    Name,
+    Brief,
+    Types,
+    Full,
+}
+
+impl Detail {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        Ok(match text {
+            "name" => Self::Name,
+            "brief" => Self::Brief,
+            "types" => Self::Types,
+            "full" => Self::Full,
+            other => {
+                return Err(Refusal::invalid(format!("there is no detail {other}"))
+                    .at("detail")
+                    .hint("name, brief, types or full"));
+            }
+        })
+    }
+
+    fn limit(self) -> usize {
+        match self {
+            Self::Name => 20,
+            Self::Brief => 8,
+            Self::Types => 6,
+            Self::Full => 3,
+        }
+    }
+
+    pub(crate) fn of(self, tool: &Tool) -> String {
+        match self {
+            Self::Name => tool.op(),
+            Self::Brief => format!("{}: {}", tool.op(), tool.summary()),
+            Self::Types => format!("// {}.ts\n{}", tool.op(), typescript::signature(tool)),
+            Self::Full => typescript::file(tool),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    All,
+    Tools,
+    Memory,
+    Skills,
+}
+
+impl Place {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        Ok(match text {
+            "all" => Self::All,
+            "tools" => Self::Tools,
+            "memory" => Self::Memory,
+            "skills" => Self::Skills,
+            other => {
+                return Err(Refusal::invalid(format!("there is nothing to search called {other}"))
+                    .at("in")
+                    .hint("all, tools, memory or skills"));
+            }
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    query: String,
+    #[serde(default = "brief")]
+    detail: String,
+    #[serde(default = "all")]
+    r#in: String,
+    limit: Option<usize>,
+    path: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Definition {
+    path: String,
+    detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Task {
+    #[serde(alias = "query")]
+    task: String,
+    limit: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Path {
+    #[serde(default = "root")]
+    path: String,
+    offset: Option<u64>,
+    limit: Option<u64>,
+}
+
+fn brief() -> String {
+    "brief".into()
+}
+
+fn all() -> String {
+    "all".into()
+}
+
+fn root() -> String {
+    "/".into()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(op: &str, params: Value) -> Result<T, Refusal> {
+    serde_json::from_value(params).map_err(|error| Refusal::invalid(format!("{op}: {error}")))
+}
+
+#[cfg(test)]
+mod tests;

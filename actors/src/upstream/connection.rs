@@ -1,5 +1,7 @@
 //! One live connection to a server: the handshake of either era, its tools, its calls, and what it may not ask of us.
 
+#![expect(deprecated, reason = "servers of the older era still ask for sampling and roots; they are told no")]
+
 use super::answer;
 use super::config::expand;
 use super::definition::{self, Defined};
@@ -61,7 +63,6 @@ impl Policy {
     }
 }
 
-#[expect(deprecated, reason = "servers of the older era still ask for sampling and roots; they are told no")]
 impl ClientHandler for Policy {
     async fn create_message(
         &self,
@@ -150,8 +151,10 @@ impl Connection {
                 let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(policy.signals.clone()))
                     .map_err(|error| bare(format!("{} cannot be started: {error}", program.command)))?;
                 let pid = stdio.id();
-                let service =
-                    handshake(policy, stdio).await.map_err(|why| Failure { why, stderr: tail.lines() })?;
+                let service = match handshake(policy, stdio).await {
+                    Ok(service) => service,
+                    Err(why) => return Err(Failure { why, stderr: tail.last_words().await }),
+                };
                 (service, pid, tail)
             }
             (None, Some(url)) => {

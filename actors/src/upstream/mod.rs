@@ -467,13 +467,24 @@ fn tool_status(offered: &Offered) -> ToolStatus {
     }
 }
 
+/// Asks the actor of a server. It may be about to start, or to start again: that is waited for.
 async fn ask<T: Send + 'static>(
     face: &Face,
-    message: impl FnOnce(RpcReplyPort<T>) -> Message,
+    message: impl Fn(RpcReplyPort<T>) -> Message,
 ) -> Result<T, Refusal> {
-    let (reply, answer) = ractor::concurrency::oneshot();
-    face.slot.cast(message(reply.into()))?;
-    answer.await.map_err(|_| face.slot.down())
+    let deadline = Instant::now() + STOP;
+    loop {
+        let (reply, answer) = ractor::concurrency::oneshot();
+        if face.slot.cast(message(reply.into())).is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return Ok(answer);
+        }
+        if Instant::now() >= deadline {
+            return Err(face.slot.down());
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// What the gateway is told.

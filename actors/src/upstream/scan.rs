@@ -18,7 +18,7 @@ pub struct Scanned {
     /// Whether the tool said it failed.
     pub is_error: bool,
     /// The text of its content; where it has none, its structured content as JSON.
-    pub text: Option<Writer>,
+    pub text: Option<std::io::Result<Writer>>,
     /// The beginning of that text.
     pub head: String,
 }
@@ -82,34 +82,44 @@ impl Default for Scanner {
 impl Scanner {
     /// Takes the next bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
+        let mut rest = bytes;
+        while let Some((&byte, tail)) = rest.split_first() {
             // What lies inside `result.structuredContent` is kept as it is, until there is text.
-            if self.depth >= 2 && self.at(&["result", "structuredContent"]) && self.texts == 0 {
+            let raw = self.depth >= 2 && self.texts == 0 && self.at(&["result", "structuredContent"]);
+            // Within a string, everything up to its end or the next escape goes in one piece.
+            if matches!(self.mode, Mode::Key | Mode::Text) {
+                let run = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                let (piece, after) = rest.split_at(run);
+                if run > 0 {
+                    if raw {
+                        keep(&mut self.structured, &mut self.failed, piece);
+                    }
+                    self.put(piece);
+                    rest = after;
+                    continue;
+                }
+            }
+            if raw {
                 let opening = self.mode == Mode::Between && self.structured.is_none();
                 if !(opening && matches!(byte, b':' | b' ')) && !self.closes(byte) {
                     keep(&mut self.structured, &mut self.failed, &[byte]);
                 }
             }
             self.step(byte);
+            rest = tail;
         }
     }
 
     /// What it was.
-    ///
-    /// # Errors
-    /// When the file could not be written.
-    pub fn finish(mut self) -> std::io::Result<Scanned> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
+    pub fn finish(mut self) -> Scanned {
         let cut = std::str::from_utf8(&self.head).map_or_else(|error| error.valid_up_to(), str::len);
         self.head.truncate(cut);
-        Ok(Scanned {
+        Scanned {
             id: self.id,
             is_error: self.is_error,
-            text: self.content.or(self.structured),
+            text: self.failed.map(Err).or_else(|| self.content.or(self.structured).map(Ok)),
             head: String::from_utf8_lossy(&self.head).into_owned(),
-        })
+        }
     }
 
     /// Whether `byte` ends the object that holds `structuredContent`, or starts its next field.
@@ -175,8 +185,11 @@ impl Scanner {
                 self.expects_key = false;
             }
             b',' => {
-                self.expects_key =
-                    self.depth > LEVELS || self.levels.last().is_some_and(|(object, _)| *object)
+                self.expects_key = self.depth > LEVELS;
+                if let (Some((true, key)), true) = (self.levels.last_mut(), self.depth <= LEVELS) {
+                    key.clear();
+                    self.expects_key = true;
+                }
             }
             b':' => self.expects_key = false,
             b'"' => {
@@ -236,7 +249,8 @@ impl Scanner {
 
     fn put(&mut self, bytes: &[u8]) {
         if self.in_key || self.depth == 1 {
-            bytes.iter().for_each(|byte| self.remember(*byte));
+            let room = WORD_MAX.saturating_sub(self.word.len());
+            self.word.extend(bytes.iter().take(room));
         } else if self.in_text() {
             let room = HEAD_MAX.saturating_sub(self.head.len());
             self.head.extend(bytes.iter().take(room));
@@ -295,10 +309,10 @@ mod tests {
     fn scan(text: &str, chunk: usize) -> (Scanned, String) {
         let mut scanner = Scanner::default();
         text.as_bytes().chunks(chunk).for_each(|chunk| scanner.feed(chunk));
-        let mut scanned = scanner.finish().unwrap();
+        let mut scanned = scanner.finish();
         let spools = Spools::default();
         let all = scanned.text.take().map(|writer| {
-            let handle = spools.keep(writer).unwrap();
+            let handle = spools.keep(writer.unwrap()).unwrap();
             spools.slice(&handle, 0, 1 << 20).unwrap().text
         });
         (scanned, all.unwrap_or_default())

@@ -15,7 +15,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use rmcp::RoleClient;
 use rmcp::service::Peer;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -365,7 +365,7 @@ impl ServerActor {
         if since.elapsed() >= STABLE {
             state.failures = 0;
         }
-        let failure = Failure { why: why.into(), stderr: connection.tail.lines() };
+        let failure = Failure { why: why.into(), stderr: connection.tail.last_words().await };
         tokio::spawn(connection.close());
         self.failed(state, failure).await;
         // What ran well may start again at once; a crash loop waits.

@@ -44,7 +44,7 @@ impl Spools {
     /// Keeps a written file and names it.
     pub fn keep(&self, writer: Writer) -> std::io::Result<String> {
         let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        getrandom::fill(&mut random).map_err(|error| std::io::Error::other(error.to_string()))?;
         let handle: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let bytes = writer.bytes;
         let file = writer.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
@@ -111,7 +111,7 @@ impl Writer {
     /// A file without a name in the folder for temporary files.
     pub fn open() -> std::io::Result<Self> {
         let mut random = [0_u8; 8];
-        getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+        getrandom::fill(&mut random).map_err(|error| std::io::Error::other(error.to_string()))?;
         let path = std::env::temp_dir().join(format!("athena-answer-{:016x}", u64::from_le_bytes(random)));
         let mut options = File::options();
         options.read(true).write(true).create_new(true);

@@ -49,17 +49,33 @@ pub struct Program {
 }
 
 /// The last lines a process wrote to stderr.
-#[derive(Debug, Clone, Default)]
-pub struct Tail(Arc<Mutex<VecDeque<String>>>);
+#[derive(Debug, Clone)]
+pub struct Tail {
+    lines: Arc<Mutex<VecDeque<String>>>,
+    /// Open as long as the process may still write.
+    writing: Arc<tokio::sync::Semaphore>,
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Self { lines: Arc::default(), writing: Arc::new(tokio::sync::Semaphore::new(0)) }
+    }
+}
 
 impl Tail {
     /// The lines, oldest first.
     pub fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// The lines, once the process has said its last word; for at most a moment.
+    pub async fn last_words(&self) -> Vec<String> {
+        let _ = tokio::time::timeout(GRACE, self.writing.acquire()).await;
+        self.lines()
     }
 
     fn push(&self, line: String) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == STDERR_LINES {
             lines.pop_front();
         }
@@ -68,6 +84,11 @@ impl Tail {
 
     /// Reads to the end. Whole lines are kept, cut to their maximum; memory is bounded for any input.
     async fn follow(self, stderr: ChildStderr) {
+        self.read(stderr).await;
+        self.writing.add_permits(1);
+    }
+
+    async fn read(&self, stderr: ChildStderr) {
         let mut reader = BufReader::new(stderr);
         let mut line: Vec<u8> = Vec::new();
         loop {
@@ -104,6 +125,12 @@ pub struct Stdio {
     tail: Tail,
     ended: Option<UnboundedSender<Signal>>,
     second: (Instant, u32),
+    /// What was read of a line so far. Kept here, not on the stack: `receive` may be dropped at any await and called again.
+    partial: Vec<u8>,
+    scanner: Option<Scanner>,
+    /// Not read before this time, and what comes first then.
+    paused: Option<Instant>,
+    queued: Option<RxJsonRpcMessage<RoleClient>>,
 }
 
 impl Stdio {
@@ -147,6 +174,10 @@ impl Stdio {
             tail: tail.clone(),
             ended,
             second: (Instant::now(), 0),
+            partial: Vec::new(),
+            scanner: None,
+            paused: None,
+            queued: None,
         };
         Ok((stdio, tail))
     }
@@ -158,72 +189,63 @@ impl Stdio {
 
     /// The next line, without its end; `None` at the end. A long line comes back as a short one in its place.
     async fn line(&mut self) -> Option<Vec<u8>> {
-        let mut line: Vec<u8> = Vec::new();
-        let mut scanner: Option<Scanner> = None;
         loop {
             let chunk = self.stdout.fill_buf().await.ok()?;
             if chunk.is_empty() {
                 return None;
             }
-            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', chunk);
             let part = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or_default();
-            match &mut scanner {
+            match &mut self.scanner {
                 Some(scanner) => scanner.feed(part),
-                None if line.len() + part.len() > INLINE_MAX => {
-                    let mut fresh = Scanner::default();
-                    fresh.feed(&std::mem::take(&mut line));
-                    fresh.feed(part);
-                    scanner = Some(fresh);
+                None if self.partial.len() + part.len() > INLINE_MAX => {
+                    let scanner = self.scanner.insert(Scanner::default());
+                    scanner.feed(&std::mem::take(&mut self.partial));
+                    scanner.feed(part);
                 }
-                None => line.extend_from_slice(part),
+                None => self.partial.extend_from_slice(part),
             }
             let used = end.map_or(chunk.len(), |end| end + 1);
             self.stdout.consume(used);
             if end.is_some() {
-                return Some(match scanner {
+                return Some(match self.scanner.take() {
                     Some(scanner) => self.stand_in(scanner),
-                    None => line,
+                    None => std::mem::take(&mut self.partial),
                 });
             }
         }
     }
 
-    /// A short answer in place of a long one.
+    /// A short answer in place of a long one; nothing where nobody waits for it.
     fn stand_in(&mut self, scanner: Scanner) -> Vec<u8> {
-        let kept = scanner.finish().and_then(|mut scanned| {
-            let handle = scanned.text.take().map(|writer| self.spools.keep(writer)).transpose()?;
-            Ok((scanned, handle))
-        });
+        let mut scanned = scanner.finish();
+        let Some(id) =
+            scanned.id.as_deref().and_then(|id| serde_json::from_str::<serde_json::Value>(id).ok())
+        else {
+            return Vec::new();
+        };
+        let kept = scanned.text.take().map(|writer| writer.and_then(|writer| self.spools.keep(writer)));
+        let failed =
+            |why: String| json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": why}});
         let answer = match kept {
-            Ok((scanned, handle)) => {
-                let Some(id) =
-                    scanned.id.as_deref().and_then(|id| serde_json::from_str::<serde_json::Value>(id).ok())
-                else {
-                    return Vec::new();
-                };
-                match handle {
-                    Some(handle) => json!({"jsonrpc": "2.0", "id": id, "result": {
-                        "content": [{"type": "text", "text": scanned.head}], "isError": scanned.is_error, "_meta": {SPOOL_KEY: handle}}}),
-                    None => json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603,
-                        "message": format!("the answer has more than {INLINE_MAX} bytes and no text")}}),
-                }
+            Some(Ok(handle)) => json!({"jsonrpc": "2.0", "id": id, "result": {
+                "content": [{"type": "text", "text": scanned.head}], "isError": scanned.is_error, "_meta": {SPOOL_KEY: handle}}}),
+            Some(Err(error)) => {
+                failed(format!("an answer of more than {INLINE_MAX} bytes could not be kept: {error}"))
             }
-            Err(error) => {
-                self.tail.push(format!("athena: a long answer could not be kept: {error}"));
-                return Vec::new();
-            }
+            None => failed(format!("the answer has more than {INLINE_MAX} bytes and no text")),
         };
         answer.to_string().into_bytes()
     }
 
-    /// Waits where a server sends notifications faster than anyone could use them.
-    async fn pace(&mut self) {
+    /// Counts a message that nobody asked for. Where a server sends them faster than anyone could use them, it is not read for
+    /// the rest of the second.
+    fn pace(&mut self) {
         let (since, count) = self.second;
         if since.elapsed() >= Duration::from_secs(1) {
             self.second = (Instant::now(), 1);
         } else if count >= NOTIFICATIONS_PER_SECOND {
-            tokio::time::sleep_until(since + Duration::from_secs(1)).await;
-            self.second = (Instant::now(), 1);
+            self.paused = Some(since + Duration::from_secs(1));
         } else {
             self.second.1 += 1;
         }
@@ -266,48 +288,17 @@ impl Transport<RoleClient> for Stdio {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         loop {
+            if let Some(until) = self.paused {
+                tokio::time::sleep_until(until).await;
+                self.paused = None;
+            }
+            if let Some(message) = self.queued.take() {
+                return Some(message);
+            }
             let line = self.line().await?;
             let text = line.trim_ascii();
-            if text.is_empty() {
-                continue;
-            }
-            match serde_json::from_slice::<RxJsonRpcMessage<RoleClient>>(text) {
-                Ok(JsonRpcMessage::Notification(notification)) => {
-                    self.pace().await;
-                    // Nobody waits for these.
-                    let idle = matches!(
-                        notification.notification,
-                        ServerNotification::ProgressNotification(_)
-                            | ServerNotification::LoggingMessageNotification(_)
-                    );
-                    if !idle {
-                        return Some(JsonRpcMessage::Notification(notification));
-                    }
-                }
-                Ok(message) => return Some(message),
-                Err(error) => {
-                    self.garbage += 1;
-                    if self.garbage <= 3 {
-                        let start =
-                            String::from_utf8_lossy(text.get(..text.len().min(120)).unwrap_or_default())
-                                .into_owned();
-                        self.tail.push(format!("athena: not a message on stdout ({error}): {start}"));
-                    }
-                    // An answer that cannot be read is an answer all the same: nobody shall wait for it.
-                    let mut scanner = Scanner::default();
-                    scanner.feed(text);
-                    let id = scanner.finish().ok().and_then(|scanned| scanned.id);
-                    let error = id.and_then(|id| {
-                        serde_json::from_str(&format!(
-                            r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32700,"message":"the answer is not JSON-RPC"}}}}"#
-                        ))
-                        .ok()
-                    });
-                    if error.is_some() {
-                        return error;
-                    }
-                    self.pace().await;
-                }
+            if !text.is_empty() {
+                self.queued = self.message(text);
             }
         }
     }
@@ -327,6 +318,39 @@ impl Transport<RoleClient> for Stdio {
 }
 
 impl Stdio {
+    /// What a line says to us; nothing where it says nothing that anybody waits for.
+    fn message(&mut self, text: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
+        match serde_json::from_slice::<RxJsonRpcMessage<RoleClient>>(text) {
+            Ok(JsonRpcMessage::Notification(notification)) => {
+                self.pace();
+                let idle = matches!(
+                    notification.notification,
+                    ServerNotification::ProgressNotification(_)
+                        | ServerNotification::LoggingMessageNotification(_)
+                );
+                (!idle).then_some(JsonRpcMessage::Notification(notification))
+            }
+            Ok(message) => Some(message),
+            Err(error) => {
+                self.pace();
+                self.garbage += 1;
+                if self.garbage <= 3 {
+                    let start = String::from_utf8_lossy(text.get(..text.len().min(120)).unwrap_or_default())
+                        .into_owned();
+                    self.tail.push(format!("athena: not a message on stdout ({error}): {start}"));
+                }
+                // An answer that cannot be read is an answer all the same: nobody shall wait for it.
+                let mut scanner = Scanner::default();
+                scanner.feed(text);
+                let id = scanner.finish().id?;
+                let answer = format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32700,"message":"the answer is not JSON-RPC"}}}}"#
+                );
+                serde_json::from_str(&answer).ok()
+            }
+        }
+    }
+
     /// Reads on to the end, so that a child that still writes can end, and waits for it.
     async fn drained(&mut self) -> std::io::Result<()> {
         let mut sink = [0; 4096];
@@ -362,11 +386,19 @@ mod tests {
         );
         assert!(stdio.receive().await.is_none());
         stdio.close().await.unwrap();
-        let lines = tail.lines();
-        assert!(lines.iter().any(|line| line.contains("not a message")), "{lines:?}");
-        let environment: Vec<_> =
-            lines.iter().filter(|line| line.contains('=')).filter(|line| !line.contains("athena")).collect();
-        assert_eq!(environment.len(), 2, "{lines:?}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let environment = loop {
+            let lines = tail.lines();
+            let found: Vec<String> =
+                lines.into_iter().filter(|line| line.contains('=') && !line.contains("athena")).collect();
+            if found.len() >= 2 {
+                break found;
+            }
+            assert!(Instant::now() < deadline, "stderr was not read");
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(environment.len(), 2, "{environment:?}");
+        assert!(tail.lines().iter().any(|line| line.contains("not a message")));
     }
 
     #[tokio::test]
