@@ -9,3 +9,4 @@
 mod daemon;
 mod faults;
 mod floors;
+mod stride;

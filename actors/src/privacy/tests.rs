@@ -384,3 +384,166 @@ fn any_text_comes_back_and_is_clean_in_between() {
         })
         .unwrap();
 }
+
+/// A secret that arrives in two pieces is whole only where they are put together, and there it is found.
+#[tokio::test]
+async fn stride_i29() {
+    let house = House::new().await;
+    for secret in [MAIL, "4111 1111 1111 1111", "GB82 WEST 1234 5698 7654 32"] {
+        let text = format!("see {secret} now");
+        for at in 0..=text.len() {
+            let mut joined = String::new();
+            for part in [&text[..at], &text[at..]] {
+                joined += &house.tokenizer.tokenize_text(&cx(), part).await.unwrap().0;
+            }
+            let (clean, _) = house.tokenizer.tokenize_text(&cx(), &joined).await.unwrap();
+            assert!(!clean.contains(secret), "split at {at}: {clean}");
+        }
+    }
+}
+
+/// Of values planted in texts of many shapes, at most three in a hundred characters are left standing.
+#[test]
+fn stride_i02() {
+    let values = [
+        "ana.lopez@example.org",
+        "j+ci@mail.example.co.uk",
+        "4111 1111 1111 1111",
+        "378282246310005",
+        "GB82 WEST 1234 5698 7654 32",
+        "DE89370400440532013000",
+        "203.0.113.77",
+        "2001:db8::8a2e:370:7334",
+        "00:1A:2B:3C:4D:5E",
+        "536-22-8731",
+        "+49 30 8441 5549",
+        "(415) 555-0132",
+        "1BoatSLRHtKNngkdXEeobR76b53LETtpyT",
+    ];
+    let keyed = [
+        ("db_password", "river-99"),
+        ("apiKey", "k8Wq2LmZ0pTr5vXn"),
+        ("session-token", "abc123DEF456"),
+        ("cvv", "152"),
+        ("diagnosis", "migraine"),
+        ("recovery_code", "7731-2290"),
+        ("passport_number", "H98776593"),
+    ];
+    let mut planted: Vec<(String, String)> = Vec::new();
+    for value in values {
+        for shape in [
+            "write to @ today",
+            "{\"a\": [\"@\"]}",
+            "x=@;y=2",
+            "(@)",
+            "- @\n",
+            "日本語@です",
+            "\"@\",\"b\"",
+            "{\\\"m\\\":\\\"@\\\"}",
+            "<p>@</p>",
+            "2026-11-20 10:00:00 INFO peer @ ok",
+        ] {
+            planted.push((shape.replace('@', value), value.to_owned()));
+        }
+    }
+    for (key, value) in keyed {
+        for shape in [
+            "{\"K\": \"V\"}",
+            "{'K': ['V', 'x']}",
+            "K: \"V\"\n",
+            "{\"K\":{\"value\":\"V\"}}",
+            "{\\\"K\\\":\\\"V\\\"}",
+            "const K = \"V\";",
+            "<K>V</K>",
+        ] {
+            planted.push((shape.replace('K', key).replace('V', value), value.to_owned()));
+        }
+    }
+    let (mut all, mut left) = (0, Vec::new());
+    for (text, value) in &planted {
+        let start = text.find(value.as_str()).unwrap();
+        let covered: usize = detect(text)
+            .iter()
+            .map(|s| s.end.min(start + value.len()).saturating_sub(s.start.max(start)))
+            .sum();
+        all += value.len();
+        if covered < value.len() {
+            left.push((value.len() - covered, text));
+        }
+    }
+    let leaked: usize = left.iter().map(|(n, _)| n).sum();
+    assert!(leaked * 100 <= all * 3, "{leaked} of {all}: {left:?}");
+}
+
+/// No pattern of ours backtracks: texts that blow up the usual expressions for addresses and numbers cost their length.
+#[test]
+fn stride_d09() {
+    let spent = || -> u64 {
+        std::fs::read_to_string("/proc/thread-self/schedstat")
+            .unwrap()
+            .split(' ')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    let units = [
+        "a.",
+        "a@a.",
+        "a-",
+        "1-",
+        "1.",
+        "1 ",
+        "(1)",
+        "+1",
+        "aa:",
+        "1:",
+        "x@",
+        "@@",
+        "a=",
+        "\"a\":",
+        "'",
+        "\\\\",
+        "%40",
+        "http://",
+        "-----BEGIN ",
+        "basic ",
+    ];
+    for unit in units {
+        let time = |n: usize| {
+            let text = unit.repeat(n / unit.len()) + "!";
+            (0..3)
+                .map(|_| {
+                    let start = spent();
+                    detect(&text);
+                    spent() - start
+                })
+                .min()
+                .unwrap()
+        };
+        let (small, large) = (time(5_000).max(2_000_000), time(50_000));
+        assert!(large < small * 40, "{unit}: {small} ns for 5 kB, {large} ns for 50 kB");
+    }
+}
+
+/// Whatever indexes or embeds a text gets what the tokenizer left of it: two people's addresses differ there only by token.
+#[tokio::test]
+async fn stride_i26() {
+    let house = House::new().await;
+    let (text, _) =
+        house.tokenizer.tokenize_text(&cx(), &format!("{MAIL} asked for the invoice")).await.unwrap();
+    assert!(text.ends_with(" asked for the invoice") && !text.contains('@'));
+    assert_eq!(token::find(&text).len(), 1);
+}
+
+/// Guesses and releases leave the same trail whether or not a token exists: one event each, and an answer of the same shape.
+#[tokio::test]
+async fn stride_r06() {
+    let house = House::new().await;
+    let (text, _) = house.tokenizer.tokenize_text(&cx(), MAIL).await.unwrap();
+    let before = house.events().len();
+    for to in [text.as_str(), "EMAIL_tk_0123456789"] {
+        house.tokenizer.reveal(&cx(), json!({"to": to}), &["to".into()], "mail/send").await.unwrap();
+    }
+    assert_eq!(house.events().len(), before + 2);
+}

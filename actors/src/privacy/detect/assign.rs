@@ -51,10 +51,10 @@ impl Keys {
             key_start += 1;
         }
         self.done = key_end.max(self.done);
-        let after = at(text, run(text, key_end, 2, |b| b == b' ' || b == b'\\'));
+        let after = at(text, run(text, key_end, 8, |b| b == b' ' || b == b'\\'));
         if !matches!(
             after,
-            b':' | b'=' | b'"' | b'\'' | b'>' | b'`' | b']' | b'|' | b'?' | b'.' | b'+' | b','
+            b':' | b'=' | b'"' | b'\'' | b'>' | b'`' | b']' | b'|' | b'?' | b'.' | b'+' | b',' | b'\n'
         ) && !after.is_ascii_alphabetic()
             && after < 0x80
         {
@@ -70,6 +70,9 @@ impl Keys {
         };
         self.values.clear();
         if !values(text, key_start, key_end, &mut self.values) {
+            beside(text, key_end, &mut self.values);
+        }
+        if self.values.is_empty() {
             prose(text, key_start, key_end, out, &mut self.segments);
             return;
         }
@@ -483,10 +486,17 @@ fn bare(text: &[u8], i: usize, mode: Mode, out: &mut Vec<Value>) -> usize {
     let stop = |b: u8| {
         b.is_ascii_whitespace()
             || matches!(b, b',' | b';' | b'}' | b']' | b'"' | b'\'' | b'`' | b'<')
-            || (b == b'&' || b == b')') && !mode.json
+            || (b == b')' && !mode.json)
     };
     let mut end = run(text, i, 400, |b| !stop(b));
-    // An ampersand or a bracket inside a password is rare; a query's next field is not.
+    // The next field of a query, not an ampersand of the password.
+    if let Some(next) = slice(text, i, end)
+        .iter()
+        .enumerate()
+        .find_map(|(k, b)| (*b == b'&' && names_field(text, i + k + 1)).then_some(i + k))
+    {
+        end = next;
+    }
     while end > i && matches!(before(text, end), b'.' | b':' | b'\\') {
         end -= 1;
     }
@@ -495,6 +505,30 @@ fn bare(text: &[u8], i: usize, mode: Mode, out: &mut Vec<Value>) -> usize {
     }
     out.push(Value { start: i, end: end.max(i), style: Style::Bare });
     end
+}
+
+/// Whether `name=` begins at `i`.
+fn names_field(text: &[u8], i: usize) -> bool {
+    let end = run(text, i, 32, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+    end > i && matches!(at(text, end), b'=' | b'&')
+}
+
+/// The value beside a name: `{"name": "API_KEY", "value": …}`, `- name: TOKEN` and `value: …` on the next line. The name ends at `i`.
+fn beside(text: &[u8], i: usize, out: &mut Vec<Value>) {
+    let quote = |i: usize| i + usize::from(matches!(at(text, i), b'"' | b'\''));
+    let i = skip(text, quote(i));
+    let key = quote(skip(text, i + usize::from(at(text, i) == b',')));
+    let end = run(text, key, 8, |b| b.is_ascii_alphabetic());
+    if !slice(text, key, end).eq_ignore_ascii_case(b"value")
+        && !slice(text, key, end).eq_ignore_ascii_case(b"val")
+    {
+        return;
+    }
+    let operator = quote(end);
+    if matches!(at(text, operator), b':' | b'=') {
+        let value = run(text, operator + 1, 8, |b| b == b' ');
+        one(text, value, Mode { yaml: operator == end, quoted_only: false, json: operator != end }, 0, out);
+    }
 }
 
 /// Whether a value under a sensitive key is one, rather than a mask, a variable, a type or a flag.
@@ -595,7 +629,8 @@ fn digits_or_symbols(secret: &[u8]) -> bool {
 fn prose(text: &[u8], key_start: usize, key_end: usize, out: &mut Found, parts: &mut Vec<String>) {
     const LINKS: &[&str] = &[
         "is", "was", "are", "to", "now", "ist", "lautet", "es", "est", "e", "as", "becomes", "of", "=", "->",
-        "set", "for", "ci", "será", "é", "це", "är", "er",
+        "set", "for", "ci", "será", "é", "це", "är", "er", "changed", "updated", "reset", "now:", "still",
+        "será", "been", "named", "lautet:",
     ];
     fields::segments(slice(text, key_start, key_end), parts);
     let class = match fields::classify(parts) {

@@ -194,7 +194,6 @@ const PASSWORDS: &[&str] = &[
     "password",
     "passwords",
     "passwd",
-    "passphrase",
     "passcode",
     "pwd",
     "pass",
@@ -251,6 +250,7 @@ const CREDENTIALS: &[&str] = &[
     "csrftoken",
     "xsrftoken",
     "totpsecret",
+    "passphrase",
 ];
 
 const CODES: &[&str] = &[

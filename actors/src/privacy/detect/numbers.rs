@@ -233,7 +233,7 @@ fn national(text: &[u8], i: usize, groups: &Groups, n: usize, digits: &[u8]) -> 
             let rest = rest.get(..n - 1).unwrap_or(&[]);
             let international = digits.starts_with(b"00") && checks::phone(slice(digits, 2, digits.len()));
             international
-                || ((9..=11).contains(&digits.len())
+                || ((9..=12).contains(&digits.len())
                     && first <= 5
                     && matches!(at(digits, 1), b'1'..=b'9')
                     && rest.iter().all(|g| *g >= 2))

@@ -106,6 +106,7 @@ pub(super) const PREFIXED: &[Prefixed] = &[
     rule("SECRET.slack-app-token", "xapp-", Dash, 30, 200),
     rule("SECRET.slack-webhook", "hooks.slack.com/services/", Base64, 41, 60),
     rule("SECRET.slack-webhook", "hooks.slack.com/workflows/", Base64, 41, 80),
+    rule("SECRET.discord-webhook", "discord.com/api/webhooks/", Web, 80, 120),
     rule("SECRET.anthropic-api-key", "sk-ant-api", Dash, 80, 130),
     rule("SECRET.anthropic-admin-key", "sk-ant-admin", Dash, 80, 130),
     rule("SECRET.anthropic-oauth", "sk-ant-oat", Dash, 80, 130),

@@ -10,7 +10,7 @@ pub(super) fn prefixed(text: &[u8], start: usize, rule: &Prefixed, out: &mut Fou
     if slice(text, start, body) != rule.prefix.as_bytes() {
         return;
     }
-    let url = rule.kind == "SECRET.slack-webhook";
+    let url = rule.kind.ends_with("-webhook");
     let glued = before(text, start) == b'_' && !rule.prefix.starts_with('_');
     if !(url || begins(text, start) || (glued && rule.prefix.len() > 4))
         || before(text, start) == b'-' && rule.prefix.len() < 5
