@@ -9,7 +9,7 @@ fn stride_e12() {
     let closed: Vec<_> =
         catalog::entries().filter(|entry| matches!(entry.layer, "approval" | "privacy")).collect();
     assert!(!closed.is_empty());
-    let reachable = athena_actors::run::athena_namespace();
+    let reachable = athena_actors::run::parts::athena_namespace();
     for entry in closed {
         let decides =
             entry.layer == "privacy" || matches!(entry.name, "grant" | "deny" | "approve" | "request");

@@ -91,6 +91,7 @@ impl Vault {
         self.projects.get(&keyring.name)?.by_written.get(&keyring.written(secret)).cloned()
     }
 
+    #[cfg(test)]
     /// Whether the token is one of the project's.
     pub(super) fn has(&self, project: &str, token: &str) -> bool {
         self.projects.get(project).is_some_and(|p| p.entries.contains_key(token))

@@ -38,11 +38,15 @@ pub(super) fn judge(language: Language, tree: &Tree, depth: u32) -> Findings {
         loops: Vec::new(),
         awaited: false,
         steps: 0,
+        beyond: None,
         findings: Findings::default(),
     };
     judge.run(&tree.body);
     for comment in &tree.comments {
         judge.comment(comment);
+    }
+    if let Some(at) = judge.beyond {
+        judge.note(High, "too-large", at, "the code is too large to be judged as a whole");
     }
     judge.findings
 }
@@ -56,6 +60,8 @@ struct Judge {
     loops: Vec<bool>,
     awaited: bool,
     steps: u32,
+    /// Where the steps ran out.
+    beyond: Option<u32>,
     findings: Findings,
 }
 
@@ -125,7 +131,7 @@ impl Judge {
     fn look(&mut self, node: &Node) -> Seen {
         self.steps += 1;
         if self.steps > STEPS {
-            self.note(High, "too-large", node.at, "the code is too large to be judged as a whole");
+            self.beyond.get_or_insert(node.at);
             return Seen::unknown();
         }
         let at = node.at;
@@ -273,6 +279,11 @@ impl Judge {
 
     fn member(&mut self, object: &Node, key: &Key, at: u32) -> Seen {
         let owner = self.look(object);
+        self.member_of(&owner, object, key, at)
+    }
+
+    /// A member of a value that was looked at already: chains of calls are walked once.
+    fn member_of(&mut self, owner: &Seen, object: &Node, key: &Key, at: u32) -> Seen {
         let (name, built) = match key {
             Key::Known(name) => (Some(name.clone()), false),
             Key::Computed(inner) => {
@@ -286,7 +297,7 @@ impl Judge {
             if owner.value == Value::Global {
                 self.note(Critical, "computed-global", at, "a global is chosen at run time");
             }
-            return Seen::unknown().with(&owner);
+            return Seen::unknown().with(owner);
         };
         if built && !name.chars().all(|c| c.is_ascii_digit()) && is_telling(&name) {
             self.note(
@@ -296,7 +307,7 @@ impl Judge {
                 format!("the name {name} is put together so that it is not seen"),
             );
         }
-        self.special(&owner, &name, object, at).unwrap_or_else(|| self.reach(&owner, &name, at))
+        self.special(owner, &name, object, at).unwrap_or_else(|| self.reach(owner, &name, at))
     }
 
     /// Members that lead out of a value whatever it is.
@@ -749,7 +760,14 @@ impl Judge {
 
     fn call(&mut self, call: &Call, at: u32) -> Seen {
         let awaited = std::mem::replace(&mut self.awaited, false);
-        let callee = self.look(&call.callee);
+        let (owner, callee) = match &call.callee.kind {
+            Kind::Member(object, key) => {
+                let owner = self.look(object);
+                let callee = self.member_of(&owner, object, key, call.callee.at);
+                (owner, callee)
+            }
+            _ => (Seen::unknown(), self.look(&call.callee)),
+        };
         let over = matches!(&call.callee.kind, Kind::Member(_, Key::Known(n)) if matches!(n.as_str(), "map" | "forEach" | "flatMap" | "filter" | "reduce" | "every" | "some"));
         if over {
             let everything = callee.private
@@ -770,7 +788,7 @@ impl Judge {
                 self.credential(name, &text, node.at);
             }
         }
-        let said = Said { call, args: &args, named: &named, at, awaited };
+        let said = Said { call, owner: &owner, args: &args, named: &named, at, awaited };
         let mut out = match &callee.value {
             Value::Maker => {
                 let written = matches!(&call.callee.kind, Kind::Member(object, _) if matches!(object.kind, Kind::Name(_)) && call.new);
@@ -791,27 +809,16 @@ impl Judge {
         for arg in args.iter().chain(named.values()) {
             out = out.with(arg);
         }
-        if let Kind::Member(object, Key::Known(_)) = &call.callee.kind {
-            let owner = self.quiet(object);
+        if matches!(call.callee.kind, Kind::Member(..)) {
             out = out.with(&owner);
         }
         out
     }
 
-    /// The value of a node that was judged already.
-    fn quiet(&mut self, node: &Node) -> Seen {
-        match &node.kind {
-            Kind::Name(name) => self.names.get(name).cloned().unwrap_or_else(Seen::unknown),
-            _ => Seen::unknown(),
-        }
-    }
-
     /// A method of a known text or list.
     fn folded(&mut self, said: &Said<'_>) -> Option<Seen> {
-        let Kind::Member(object, Key::Known(name)) = &said.call.callee.kind else { return None };
-        let notes = self.findings.notes.len();
-        let owner = self.look(object);
-        self.findings.notes.truncate(notes);
+        let Kind::Member(_, Key::Known(name)) = &said.call.callee.kind else { return None };
+        let owner = said.owner;
         if owner.text().is_some()
             && name == "format"
             && self.is_python()
@@ -1324,6 +1331,8 @@ impl Judge {
 /// A call with what is known of its arguments.
 struct Said<'a> {
     call: &'a Call,
+    /// What it is a method of.
+    owner: &'a Seen,
     args: &'a [Seen],
     named: &'a BTreeMap<&'a str, Seen>,
     at: u32,

@@ -308,7 +308,7 @@ fn expression(it: &Expr) -> Node {
         Expr::BinOp(b) => {
             let (left, right) = (expression(&b.left), expression(&b.right));
             let operator = match b.op {
-                Op::Add => return make(Kind::Join(vec![left, right])),
+                Op::Add => return Node::join(here, left, right),
                 Op::Pow => Operator::Power,
                 Op::Mult => Operator::Times,
                 Op::Mod => Operator::Modulo,

@@ -437,7 +437,7 @@ fn expression(it: &Expression<'_>) -> Node {
         Expression::BinaryExpression(b) => {
             let (left, right) = (expression(&b.left), expression(&b.right));
             let operator = match b.operator {
-                BinaryOperator::Addition => return node(span, Kind::Join(vec![left, right])),
+                BinaryOperator::Addition => return Node::join(span.start, left, right),
                 BinaryOperator::Exponential => Operator::Power,
                 BinaryOperator::Multiplication => Operator::Times,
                 BinaryOperator::Instanceof => Operator::InstanceOf,

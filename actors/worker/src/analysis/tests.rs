@@ -158,3 +158,22 @@ fn stride_e19() {
         assert_eq!(python(code).level, Critical, "{code}");
     }
 }
+
+/// Long chains are walked once, and what stands behind them is judged all the same. As in the worker, on a stack of 128 MiB.
+#[test]
+fn chains_hide_nothing() {
+    let judged = || {
+        for chain in [
+            format!("a{};", ".b()".repeat(1_500)),
+            format!("let s = {}'';", "'part' + ".repeat(1_500)),
+            format!("let s = {}'';", "x.y('a') + ".repeat(500)),
+        ] {
+            let found = script(&format!("{chain}\neval('1');"));
+            assert_eq!(found.level, Critical, "{:?}", found.reasons);
+        }
+        let nested =
+            format!("{}'eval(1)'{}", "athena.procedural.learn({ code: ".repeat(60), " })".repeat(60));
+        assert!(script(&nested).level >= High);
+    };
+    std::thread::Builder::new().stack_size(128 << 20).spawn(judged).unwrap().join().unwrap();
+}

@@ -107,6 +107,16 @@ impl Node {
         Self { at, kind }
     }
 
+    /// Two parts joined; a chain of them is one list, however it is nested.
+    pub(super) fn join(at: u32, left: Self, right: Self) -> Self {
+        let mut parts = match left.kind {
+            Kind::Join(parts) => parts,
+            _ => vec![left],
+        };
+        parts.push(right);
+        Self::new(at, Kind::Join(parts))
+    }
+
     pub(super) fn group(at: u32, parts: Vec<Self>) -> Self {
         Self::new(at, Kind::Group(parts))
     }
