@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end with a panic")]
 
 mod log;
+mod recall;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ enum Bench {
     Open(log::Settings),
     /// Replaying a sealed log.
     Replay(log::Settings),
+    /// Recall, taking memories in and memory used, beside SQLite's full-text index.
+    Recall(recall::Settings),
     #[command(hide = true)]
     AppendUntilKilled { path: PathBuf, from: u64 },
 }
@@ -35,6 +38,7 @@ async fn main() -> anyhow::Result<()> {
         Bench::Read(settings) => log::read::run(&settings).await,
         Bench::Open(settings) => log::open::run(&settings).await,
         Bench::Replay(settings) => log::replay::run(&settings).await,
+        Bench::Recall(settings) => recall::run(&settings),
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
     }
 }

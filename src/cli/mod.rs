@@ -15,6 +15,7 @@ mod forget;
 mod guard;
 mod log;
 mod memory;
+mod model;
 mod output;
 mod privacy;
 mod replay;
@@ -116,6 +117,8 @@ enum Command {
     Daemon(daemon::Daemon),
     /// Try everything once, for real, and say what is wrong
     Doctor(doctor::Doctor),
+    /// List, install and choose embedding models
+    Model(model::Model),
     /// Show the settings
     Config(config::Config),
     /// Print shell completions
@@ -180,6 +183,7 @@ impl Command {
             Self::Log(command) => command.run(session).await,
             Self::Run(command) => command.run(session).await,
             Self::Daemon(command) => command.run(session).await,
+            Self::Model(command) => command.run(session),
             Self::Config(command) => command.run(session),
             Self::Completions(command) => command.run(session),
         }

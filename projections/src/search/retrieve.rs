@@ -89,7 +89,12 @@ impl Weights {
     /// speaks says more.
     fn fitted(self, query: &str) -> Self {
         if plan::asks_for_list(query) {
-            Self { neighbours: self.neighbours * 0.5, actor: self.actor + 0.1, ..self }
+            Self {
+                neighbours: self.neighbours * 0.5,
+                session: self.session * 0.5,
+                actor: self.actor + 0.1,
+                ..self
+            }
         } else {
             self
         }

@@ -384,3 +384,171 @@ pub(crate) fn lessons(library: &Library, cx: &Context, op: &Feedback) -> Result<
         .collect();
     to_json(lessons).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::library::Options;
+    use athena_schemas::catalog::Command;
+    use athena_schemas::context::{Caller, Scope};
+    use athena_schemas::envelope::{Draft, Meta, Record};
+    use athena_schemas::id::CommandId;
+    use athena_schemas::layers::common::Origin;
+    use athena_schemas::layers::episodic;
+    use athena_schemas::ports::{Recorded, Views};
+    use std::sync::Arc;
+
+    fn cx(now_ms: u64, project: &str) -> Context {
+        let scope = Scope::project(project);
+        let caller = Caller { holds: scope.clone(), scope: scope.clone(), ..Caller::system() };
+        Context::new(now_ms, caller, scope, CommandId(u128::from(now_ms).to_le_bytes()))
+    }
+
+    fn library() -> Library {
+        let library = Library::open(Options::default()).unwrap();
+        let said = [
+            "Ann: where did you put the kettle?",
+            "Bob: it is in the cupboard, I put it there",
+            "Ann: my sister Carol moved to Lisbon",
+            "Bob: Carol from the garden club? She loves the garden",
+            "Bob: I planted tomatoes in the garden",
+        ];
+        let events: Vec<Recorded> = (1..)
+            .zip(said)
+            .map(|(seq, content)| {
+                let event = episodic::Event::from(episodic::Remembered {
+                    id: Id::from_text(format!("ep_{seq}")),
+                    content: content.into(),
+                    kind: "message".into(),
+                    time_ms: seq as i64 * 86_400_000,
+                    session: Some("s".into()),
+                    outcome: None,
+                    importance: 500,
+                    tags: Vec::new(),
+                    meta: String::new(),
+                    origin: Origin::default(),
+                    untrusted: false,
+                });
+                let cx = cx(seq, "p");
+                let draft = Draft::of("episodic", cx.command.event(0), Meta::of(&cx), &event, None).unwrap();
+                let record = Record { seq, version: seq, draft, leaf: [0; 32], chain: [0; 32] };
+                Recorded { record: Arc::new(record), event: Some(event.into()) }
+            })
+            .collect();
+        for mut projection in library.projections() {
+            projection.apply(&events).unwrap();
+        }
+        library
+    }
+
+    fn call(library: &Library, project: &str, op: &str, params: Value) -> Result<Value, Refusal> {
+        match parse(op, params) {
+            Some(Ok(Call::Query(query))) => Queries::answer(library, &cx(9_000_000_000, project), query),
+            Some(Ok(Call::Command(command))) => {
+                let evidence = library.gather(&cx(9_000_000_000, project), &Command::Rag(command))?;
+                Ok(evidence.proposal.unwrap_or_default())
+            }
+            Some(Err(refusal)) => Err(refusal),
+            _ => panic!("{op} is no operation of this layer"),
+        }
+    }
+
+    fn ids(hits: &Value) -> Vec<&str> {
+        hits.as_array().unwrap().iter().map(|hit| hit["id"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn every_query_s_example_is_answered_without_a_model() {
+        let library = library();
+        for entry in ENTRIES {
+            let params = serde_json::from_str(&entry.traits.example.replace("$id", "ep_1")).unwrap();
+            call(&library, "p", entry.name, params)
+                .unwrap_or_else(|refusal| panic!("{}: {refusal}", entry.id()));
+        }
+    }
+
+    #[test]
+    fn a_hit_is_whole_and_its_signals_sum_up_to_its_score() {
+        let hits =
+            call(&library(), "p", "retrieve", json!({"query": "where is the kettle?", "limit": 3})).unwrap();
+        assert!(ids(&hits)[..2].contains(&"ep_2"), "the answer stands beside its question: {hits}");
+        for hit in hits.as_array().unwrap() {
+            assert!(hit["item"]["content"].is_string());
+            let sum: f64 = hit["signals"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+            assert!((sum - hit["score"].as_f64().unwrap()).abs() < 1e-9, "{hit}");
+        }
+    }
+
+    #[test]
+    fn another_project_learns_nothing() {
+        let library = library();
+        for (op, params) in [
+            ("retrieve", json!({"query": "kettle"})),
+            ("graph_search", json!({"query": "Carol", "hops": 2})),
+            ("expand_query", json!({"query": "kettle"})),
+            ("rerank", json!({"query": "kettle", "ids": ["ep_1"]})),
+        ] {
+            assert_eq!(call(&library, "q", op, params).unwrap(), json!([]), "{op}");
+        }
+        let plan = call(&library, "q", "plan_query", json!({"query": "what did ann say?"})).unwrap();
+        assert_eq!(plan["entities"], json!([]), "who speaks elsewhere is not known here");
+        assert!(call(&library, "q", "explain", json!({"query": "kettle", "id": "ep_1"})).is_err());
+        assert_eq!(
+            call(&library, "q", "pack", json!({"query": "kettle", "budget_tokens": 100})).unwrap()["text"],
+            ""
+        );
+    }
+
+    #[test]
+    fn names_lead_from_one_memory_to_the_next() {
+        let hits = call(&library(), "p", "graph_search", json!({"query": "Lisbon", "hops": 1})).unwrap();
+        let found = ids(&hits);
+        assert_eq!(found.first(), Some(&"ep_3"));
+        assert!(found.contains(&"ep_4"), "Carol is the name between: {hits}");
+    }
+
+    #[test]
+    fn a_plan_has_parts_time_and_names() {
+        let params = json!({"query": "What did Bob plant and where is Carol since last week?", "now": "2026-11-24T09:00:00Z"});
+        let plan = call(&library(), "p", "plan_query", params).unwrap();
+        assert_eq!(plan["sub_queries"].as_array().unwrap().len(), 2);
+        assert_eq!(plan["entities"], json!(["Bob", "Carol"]));
+        assert!(plan["range"]["from"].is_string(), "{plan}");
+    }
+
+    #[test]
+    fn a_pack_cites_in_the_order_of_time_within_its_budget() {
+        let packed =
+            call(&library(), "p", "pack", json!({"query": "garden kettle", "budget_tokens": 40})).unwrap();
+        assert!(packed["used"].as_u64().unwrap() <= 40);
+        let citations = packed["citations"].as_array().unwrap();
+        let times: Vec<&str> = citations.iter().map(|c| c["time"].as_str().unwrap()).collect();
+        assert!(times.is_sorted() && !times.is_empty());
+        assert!(packed["text"].as_str().unwrap().starts_with("[1] 1970-01-"), "{packed}");
+    }
+
+    #[test]
+    fn what_was_used_teaches_and_what_was_not_found_does_not() {
+        let library = library();
+        let lessons = call(&library, "p", "feedback", json!({"query": "kettle", "used": ["ep_2"]})).unwrap();
+        assert!(!lessons.as_array().unwrap().is_empty(), "{lessons}");
+        assert_eq!(
+            call(&library, "p", "feedback", json!({"query": "kettle", "used": ["ep_99"]})).unwrap(),
+            Value::Null
+        );
+    }
+
+    #[test]
+    fn limits_are_refused_with_their_field() {
+        let library = library();
+        let path =
+            |op: &str, params: Value| call(&library, "p", op, params).unwrap_err().path.unwrap_or_default();
+        assert_eq!(path("retrieve", json!({"query": " "})), "query");
+        assert_eq!(path("retrieve", json!({"query": "x", "limit": 0})), "limit");
+        assert_eq!(path("graph_search", json!({"query": "x", "hops": 3})), "hops");
+        assert_eq!(path("expand_query", json!({"query": "x", "n": 99})), "n");
+        assert_eq!(path("hybrid_search", json!({"query": "x", "weights": {"bm25": -1}})), "weights.bm25");
+        let refusal = call(&library, "p", "vector_search", json!({"query": [0.1, 0.2]})).unwrap_err();
+        assert_eq!(refusal.code, Code::Unavailable);
+    }
+}

@@ -122,6 +122,17 @@ impl Shelf {
         Ok(Some(model))
     }
 
+    /// The model to start with: the one in `folder` where one is named, else the one in use here.
+    ///
+    /// # Errors
+    /// When its files cannot be used.
+    pub fn resolve(&self, folder: Option<&Path>) -> Result<Option<Arc<dyn Embedder>>, Refusal> {
+        match folder {
+            Some(folder) => open(folder).map(Some),
+            None => self.open_current(),
+        }
+    }
+
     fn current(&self) -> Option<String> {
         let hash = std::fs::read_to_string(self.0.join(CURRENT)).ok()?;
         let hash = hash.trim();
