@@ -24,6 +24,7 @@ use athena_actors::sandbox::{Pool, Sandbox, Settings};
 use athena_actors::supervisor::{Child, Policy as Restarts, Supervisor};
 use athena_actors::upstream::Upstreams;
 use athena_projections::library::{Library, Options as LibraryOptions};
+use athena_projections::search::embed::shelf::Shelf;
 use athena_schemas::layers::upstream::{Command as UpstreamCommand, Roster, Server};
 use athena_schemas::ports::{LogReader, Sealer, Views};
 use athena_schemas::refusal::{Code, Refusal};
@@ -319,8 +320,9 @@ impl Ground {
         let (log, opened) = LogHandle::open(location, LogOptions { mode, ..LogOptions::default() })?;
         let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
         let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
-        let options =
-            LibraryOptions { folder: folder.map(|folder| folder.join("views")), ..LibraryOptions::default() };
+        let models = folder.as_ref().map(|folder| Shelf::new(folder.join("models"))).unwrap_or_default();
+        let model = models.resolve(config.model.dir.as_deref())?;
+        let options = LibraryOptions { folder: folder.map(|folder| folder.join("views")), model };
         let library = Library::open(options)
             .map_err(|error| Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor"))?
             .with_log(log.reader(), sealer.clone());

@@ -20,8 +20,8 @@ pub struct Installed {
     pub current: bool,
 }
 
-/// The folder of installed models.
-#[derive(Debug, Clone)]
+/// The folder of installed models; none where a store has no folder.
+#[derive(Debug, Clone, Default)]
 pub struct Shelf(PathBuf);
 
 impl Shelf {
@@ -134,6 +134,9 @@ impl Shelf {
     }
 
     fn current(&self) -> Option<String> {
+        if self.0.as_os_str().is_empty() {
+            return None;
+        }
         let hash = std::fs::read_to_string(self.0.join(CURRENT)).ok()?;
         let hash = hash.trim();
         (hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hash.to_owned())
