@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "a worker's socket becomes descriptor 3 between fork and exec")]
 
 mod attacks;
+mod coverage;
 mod javascript;
 mod python;
 mod support;
