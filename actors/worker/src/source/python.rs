@@ -63,9 +63,9 @@ pub fn texts(parsed: &Parsed<ModModule>, text: &str) -> Vec<(u32, u32)> {
 
 /// Why monty cannot run a module, before anything of it runs; names the construct and its line.
 pub fn unsupported(parsed: &Parsed<ModModule>, text: &str) -> Option<Fault> {
-    let mut search = Imports(None);
+    let mut search = Imports::default();
     search.visit_body(&parsed.syntax().body);
-    let (module, offset) = search.0?;
+    let (module, offset) = search.unknown?;
     let (line, column) = Lines::new(text).place(offset);
     Some(Fault {
         kind: FaultKind::Unsupported,
@@ -80,14 +80,31 @@ pub fn unsupported(parsed: &Parsed<ModModule>, text: &str) -> Option<Fault> {
     })
 }
 
-struct Imports(Option<(String, usize)>);
+/// The import statements of a module, as byte ranges; without those a `try` guards, which say what to do without.
+pub fn imports(parsed: &Parsed<ModModule>) -> Vec<(usize, usize)> {
+    let mut search = Imports::default();
+    search.visit_body(&parsed.syntax().body);
+    search.statements
+}
+
+#[derive(Default)]
+struct Imports {
+    statements: Vec<(usize, usize)>,
+    unknown: Option<(String, usize)>,
+}
 
 impl Imports {
     fn check(&mut self, module: &str, offset: usize) {
         let root = module.split('.').next().unwrap_or(module);
-        if self.0.is_none() && !MODULES.contains(&root) {
-            self.0 = Some((module.to_owned(), offset));
+        if self.unknown.is_none() && !MODULES.contains(&root) {
+            self.unknown = Some((module.to_owned(), offset));
         }
+    }
+
+    fn note(&mut self, statement: &impl Ranged) -> usize {
+        let start = statement.start().to_usize();
+        self.statements.push((start, statement.end().to_usize()));
+        start
     }
 }
 
@@ -95,13 +112,16 @@ impl<'a> Visitor<'a> for Imports {
     fn visit_stmt(&mut self, stmt: &'a Stmt) {
         match stmt {
             Stmt::Import(it) => {
-                it.names.iter().for_each(|alias| self.check(&alias.name, it.range().start().to_usize()));
+                let start = self.note(it);
+                it.names.iter().for_each(|alias| self.check(&alias.name, start));
             }
             Stmt::ImportFrom(it) => {
-                self.check(
-                    it.module.as_ref().map_or(".", |name| name.as_str()),
-                    it.range().start().to_usize(),
-                );
+                let start = self.note(it);
+                self.check(it.module.as_ref().map_or(".", |name| name.as_str()), start);
+            }
+            Stmt::Try(it) if !it.handlers.is_empty() => {
+                self.visit_body(&it.orelse);
+                self.visit_body(&it.finalbody);
             }
             _ => walk_stmt(self, stmt),
         }
@@ -207,6 +227,7 @@ mod tests {
     fn imports_are_judged_before_the_run() {
         let judge = |code: &str| unsupported(&parse(code).unwrap(), code);
         assert_eq!(judge("import json, re\nfrom collections import Counter"), None);
+        assert_eq!(judge("try:\n    import numpy\nexcept ImportError:\n    numpy = None"), None);
         let fault = judge("x = 1\ndef f():\n    import numpy.linalg\n").unwrap();
         assert!(fault.message.contains("import numpy.linalg"), "{fault:?}");
         assert_eq!((fault.kind, fault.line, fault.column), (FaultKind::Unsupported, 3, 5));

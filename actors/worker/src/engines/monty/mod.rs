@@ -8,6 +8,7 @@ mod values;
 use super::quickjs::operation;
 use super::{Engine, Outcome, SharedHost};
 use crate::host::{Answer, fault};
+use crate::source;
 use crate::source::python::{self, Waiting};
 use athena_schemas::refusal::nearest;
 use athena_schemas::wire::{Fault, FaultKind, Job};
@@ -99,6 +100,17 @@ fn check(job: &Job, tree: &Tree) -> Result<Waiting, Fault> {
     let parsed = python::parse(&job.code)?;
     if let Some(fault) = python::unsupported(&parsed, &job.code) {
         return Err(fault);
+    }
+    // Imports have no effect but to fail, so they can be tried before the run: a missing name is told in time.
+    let mut scratch = MontyRepl::new(MAIN, ResourceTracker::default(), CompileOptions::default());
+    for (start, end) in python::imports(&parsed) {
+        let statement = job.code.get(start..end).unwrap_or_default();
+        if let Err(error) = scratch.feed_run(statement, Vec::new(), PrintWriter::Disabled) {
+            let message =
+                format!("{}; it is outside the Python that runs here", error.message().unwrap_or(statement));
+            let place = source::syntax_fault(&job.code, start, message);
+            return Err(Fault { kind: FaultKind::Unsupported, name: "UnsupportedError".into(), ..place });
+        }
     }
     let names = vec!["input".to_owned(), "session".to_owned()];
     if let Err(error) = MontyRun::new(job.code.clone(), MAIN, names, CompileOptions::default()) {
