@@ -8,5 +8,8 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
         athena_worker::main(arguments);
     }
+    if arguments.next_if(|first| first == "__sample").is_some() {
+        return athena::cli::sample(&arguments.next().unwrap_or_default());
+    }
     athena::cli::main()
 }

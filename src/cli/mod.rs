@@ -141,7 +141,7 @@ pub fn main() -> ExitCode {
     };
     crate::telemetry::install(level);
     let fallback = Output { json: cli.globals.json, plain: false, color: false, quiet: false };
-    match Session::new(cli.globals).and_then(|session| block_on(cli.command.run(&session), &session)) {
+    match Session::new(cli.globals).and_then(|session| block_on(cli.command.run(&session))) {
         Ok(code) => code.into(),
         Err(refusal) => {
             fallback.refusal(&refusal);
@@ -150,7 +150,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn block_on(command: impl Future<Output = Done>, _: &Session) -> Done {
+/// Serves a sample MCP server over stdio: what the demo and tests put behind Athena.
+pub fn sample(name: &str) -> ExitCode {
+    let served = block_on(async {
+        crate::sample::serve(name).await.map_err(|e| Refusal::internal(e.to_string()))?;
+        Ok(0)
+    });
+    match served {
+        Ok(code) => code.into(),
+        Err(refusal) => {
+            Output { json: false, plain: false, color: false, quiet: false }.refusal(&refusal);
+            refusal.code.exit().into()
+        }
+    }
+}
+
+fn block_on(command: impl Future<Output = Done>) -> Done {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -141,7 +141,7 @@ impl Play<'_> {
         for line in MOVE.lines() {
             self.show("code", line.to_owned())?;
         }
-        self.show("answer", outcome["value"].to_string())?;
+        self.show("answer", answer(&outcome))?;
         let direct = direct::cost(program).await?;
         let code = front() + tokens::count(MOVE) + tokens::count(&outcome.to_string());
         self.show(
@@ -158,7 +158,10 @@ impl Play<'_> {
             moved > 10_000 && note > 10_000,
         )?;
         let memory = outcome["value"]["memory"].clone();
-        let kept = self.call("episodic/get", json!({ "id": memory })).await?;
+        let kept = match memory.as_str() {
+            Some(id) => self.call("episodic/get", json!({ "id": id })).await?,
+            None => Value::Null,
+        };
         self.prove("and a memory of it was kept", kept["id"] == memory && memory.is_string())?;
         let saved = 100.0 * (1.0 - code as f64 / direct.max(1) as f64);
         self.prove(&format!("for {saved:.1}% fewer tokens than direct tool calls"), saved > 90.0)?;
@@ -227,7 +230,12 @@ impl Play<'_> {
     }
 
     async fn execute(&self, code: &str, input: Value) -> Result<Value, Refusal> {
-        self.call("run/execute", json!({ "code": code, "language": "typescript", "input": input })).await
+        let params = json!({ "code": code, "language": "typescript", "input": input });
+        let outcome = self.call("run/execute", params).await?;
+        if let Some(said) = outcome.pointer("/error/message").and_then(Value::as_str) {
+            tracing::debug!(said, "a run of the demo did not complete");
+        }
+        Ok(outcome)
     }
 
     fn title(&mut self, text: &str) -> Result<(), Refusal> {
@@ -247,6 +255,14 @@ impl Play<'_> {
 /// Tokens of Athena's own front: what a model pays before it does anything.
 fn front() -> usize {
     direct::definitions(Profile::Default.tools()) + tokens::count(profile::instructions())
+}
+
+/// What a run answered: its value, or why it has none.
+fn answer(outcome: &Value) -> String {
+    match outcome.pointer("/error/message").and_then(Value::as_str) {
+        Some(said) => format!("{}: {said}", outcome["status"]),
+        None => outcome["value"].to_string(),
+    }
 }
 
 fn brief(hit: &Value) -> String {
