@@ -6,7 +6,10 @@
     reason = "helpers of tests may die"
 )]
 
+mod cli;
 mod daemon;
 mod faults;
 mod floors;
+mod front;
 mod stride;
+mod support;

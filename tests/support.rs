@@ -150,7 +150,8 @@ impl Mcp {
             let mut line = String::new();
             assert!(self.output.read_line(&mut line).unwrap() > 0, "the server hung up");
             self.heard.push_str(&line);
-            let message: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("stdout: {line:?}: {e}"));
+            let message: Value =
+                serde_json::from_str(&line).unwrap_or_else(|e| panic!("stdout: {line:?}: {e}"));
             if message["id"] == json!(id) && message.get("method").is_none() {
                 return message;
             }

@@ -183,7 +183,7 @@ impl Play<'_> {
         let same = !to.is_empty() && fact["content"].as_str().is_some_and(|text| text.contains(to));
         self.prove("the same address is the same token everywhere", same)?;
         let folder = self.stage.folder.clone();
-        let (files, leaks) = blocking(move || scan(&folder, ADDRESS.as_bytes())).await?;
+        let (files, leaks) = blocking(move || scan(&folder, ADDRESS)).await?;
         self.prove(&format!("and it stands in none of the store's {files} files"), files > 0 && leaks == 0)
     }
 
@@ -276,7 +276,7 @@ fn brief(hit: &Value) -> String {
 }
 
 /// Files below a folder, and those among them in which `needle` stands.
-fn scan(folder: &Path, needle: &[u8]) -> (usize, usize) {
+fn scan(folder: &Path, needle: &str) -> (usize, usize) {
     let (mut files, mut found, mut folders) = (0, 0, vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -285,7 +285,7 @@ fn scan(folder: &Path, needle: &[u8]) -> (usize, usize) {
                 folders.push(path);
             } else if let Ok(bytes) = std::fs::read(&path) {
                 files += 1;
-                found += usize::from(bytes.windows(needle.len()).any(|window| window == needle));
+                found += usize::from(String::from_utf8_lossy(&bytes).contains(needle));
             }
         }
     }
