@@ -137,9 +137,19 @@ impl Play<'_> {
     async fn code_mode(&mut self, program: &Path) -> Result<String, Refusal> {
         self.title("2  One run instead of a conversation full of data")?;
         let input = json!({ "document": TRANSCRIPT, "customer": CUSTOMER });
-        let outcome = self.execute(MOVE, input).await?;
+        let mut outcome = self.execute(MOVE, input).await?;
         for line in MOVE.lines() {
             self.show("code", line.to_owned())?;
+        }
+        // What one server said is about to go to another: a person is asked, here the one who watches the demo, and the run
+        // goes on where it stood without making a call twice.
+        if let (Some("approval_required"), Some(approval)) =
+            (outcome["status"].as_str(), outcome["approval"].as_str().map(str::to_owned))
+        {
+            self.show("asked", answer(&outcome))?;
+            self.call("approval/grant", json!({ "id": approval })).await?;
+            outcome = self.call("run/resume", json!({ "run": outcome["run"] })).await?;
+            self.show("approved", "by you; the run goes on where it stood".into())?;
         }
         self.show("answer", answer(&outcome))?;
         let direct = direct::cost(program).await?;
