@@ -6,26 +6,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
 
 /// The program under test.
-pub const ATHENA: &str = env!("CARGO_BIN_EXE_athena");
+pub(crate) const ATHENA: &str = env!("CARGO_BIN_EXE_athena");
 
 /// A throw-away store; its daemon ends with it.
-pub struct Store {
+pub(crate) struct Store {
     folder: tempfile::TempDir,
 }
 
 impl Store {
     /// An empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
     /// Its folder.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
     /// The program with this store, in a folder of its own and with an environment that says nothing.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(ATHENA);
         command
             .args(["--store".as_ref(), self.path().as_os_str()])
@@ -38,12 +38,12 @@ impl Store {
     }
 
     /// Runs a command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
     /// Runs a command with something on its stdin.
-    pub fn feed(&self, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn feed(&self, arguments: &[&str], input: &str) -> Output {
         let mut child = self
             .command(arguments)
             .stdin(Stdio::piped())
@@ -60,7 +60,7 @@ impl Store {
     }
 
     /// A command's JSON, which must succeed.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(arguments);
         let output = self.run(&all);
@@ -69,14 +69,14 @@ impl Store {
     }
 
     /// The daemon's process, where one runs.
-    pub fn daemon(&self) -> Option<i32> {
+    pub(crate) fn daemon(&self) -> Option<i32> {
         let output = self.run(&["--json", "daemon", "status"]);
         let status: Value = serde_json::from_slice(&output.stdout).ok()?;
         status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
     }
 
     /// Kills the daemon like a power cut: no goodbye.
-    pub fn kill_daemon(&self) {
+    pub(crate) fn kill_daemon(&self) {
         if let Some(pid) = self.daemon() {
             kill(pid);
         }
@@ -90,17 +90,17 @@ impl Drop for Store {
 }
 
 /// SIGKILL.
-pub fn kill(pid: i32) {
+pub(crate) fn kill(pid: i32) {
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
 }
 
 /// Bytes as text.
-pub fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// An MCP client over stdio, one question at a time.
-pub struct Mcp {
+pub(crate) struct Mcp {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -111,12 +111,12 @@ pub struct Mcp {
 
 impl Mcp {
     /// Starts `athena serve` and says hello.
-    pub fn start(store: &Store) -> Self {
+    pub(crate) fn start(store: &Store) -> Self {
         Self::with(store.command(&["serve"]).stderr(Stdio::null()))
     }
 
     /// The same with a command of one's own.
-    pub fn with(command: &mut Command) -> Self {
+    pub(crate) fn with(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut mcp = Self { child, input, output, next: 0, heard: String::new() };
@@ -127,7 +127,7 @@ impl Mcp {
     }
 
     /// The relay's process.
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
@@ -137,7 +137,7 @@ impl Mcp {
     }
 
     /// Sends a request and does not wait; answers its id.
-    pub fn send(&mut self, method: &str, params: Value) -> u64 {
+    pub(crate) fn send(&mut self, method: &str, params: Value) -> u64 {
         self.next += 1;
         let id = self.next;
         self.say(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
@@ -145,7 +145,7 @@ impl Mcp {
     }
 
     /// The answer to a request.
-    pub fn answer(&mut self, id: u64) -> Value {
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
         loop {
             let mut line = String::new();
             assert!(self.output.read_line(&mut line).unwrap() > 0, "the server hung up");
@@ -159,13 +159,13 @@ impl Mcp {
     }
 
     /// A request and its answer.
-    pub fn ask(&mut self, method: &str, params: Value) -> Value {
+    pub(crate) fn ask(&mut self, method: &str, params: Value) -> Value {
         let id = self.send(method, params);
         self.answer(id)
     }
 
     /// What a tool answered.
-    pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
         let content = answer["result"]["structuredContent"].clone();
         assert!(content.is_object(), "{answer}");
@@ -181,7 +181,7 @@ impl Drop for Mcp {
 }
 
 /// Every file below a folder.
-pub fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();

@@ -6,7 +6,7 @@
 use crate::log::median;
 use athena_projections::search::{Ask, Search, embed};
 use athena_schemas::context::{Caller, Context, Scope};
-use athena_schemas::envelope::{Draft, Family, Meta, Record};
+use athena_schemas::envelope::{Draft, Meta, Record};
 use athena_schemas::id::{CommandId, Id};
 use athena_schemas::layers::common::{Layer, Origin};
 use athena_schemas::layers::episodic;
@@ -23,7 +23,7 @@ const WORDS: u64 = 50_000;
 
 /// What this benchmark takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// How many memories; several sizes one after the other.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000")]
     pub memories: Vec<u64>,
@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 /// Runs it for every size.
-pub fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut all = serde_json::Map::new();
     for memories in &settings.memories {
         let figures = one(settings, *memories)?;
@@ -171,7 +171,7 @@ fn word(n: u64, k: u64) -> String {
 fn text(n: u64) -> String {
     let length = 8 + mixed(n) % 24;
     let words: Vec<String> = (0..length).map(|k| word(n, k)).collect();
-    format!("{}: {}", if n % 2 == 0 { "Ann" } else { "Bob" }, words.join(" "))
+    format!("{}: {}", if n.is_multiple_of(2) { "Ann" } else { "Bob" }, words.join(" "))
 }
 
 /// A query of six words of one memory, and which.

@@ -319,7 +319,7 @@ impl Router for Remembering {
             for _ in 0..(n * 7 % 5) {
                 tokio::task::yield_now().await;
             }
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 tokio::time::sleep(Duration::from_millis(n % 2)).await;
             }
             match request.op.as_str() {

@@ -100,7 +100,7 @@ async fn measure(settings: &Settings, name: &str) -> anyhow::Result<f64> {
 }
 
 /// Measures and reports.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut all: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for round in 0..settings.rounds {
         let mut now: BTreeMap<&str, f64> = BTreeMap::new();

@@ -1,10 +1,10 @@
 //! The event log beside its peers: a bare zero-filled file (the limit of the disk), SQLite, and the storage engine alone.
 
-pub mod append;
-pub mod open;
-pub mod peers;
-pub mod read;
-pub mod replay;
+pub(crate) mod append;
+pub(crate) mod open;
+pub(crate) mod peers;
+pub(crate) mod read;
+pub(crate) mod replay;
 
 use athena_schemas::context::{Channel, Party, Scope};
 use athena_schemas::envelope::{Author, Draft, Kind, Meta};
@@ -12,11 +12,11 @@ use athena_schemas::id::CommandId;
 use std::path::{Path, PathBuf};
 
 /// Payload of an event, bytes.
-pub const PAYLOAD: usize = 256;
+pub(crate) const PAYLOAD: usize = 256;
 
 /// What all of these benchmarks take.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Rounds; every ratio is the median over them.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
@@ -36,13 +36,13 @@ pub struct Settings {
 
 impl Settings {
     /// A folder for one measurement, removed afterwards.
-    pub fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
+    pub(crate) fn folder(&self) -> anyhow::Result<tempfile::TempDir> {
         Ok(tempfile::Builder::new().prefix("athena-bench-").tempdir_in(&self.dir)?)
     }
 }
 
 /// The event `n`: 256 bytes of payload that do not compress, as ciphertext does not.
-pub fn draft(n: u64) -> Draft {
+pub(crate) fn draft(n: u64) -> Draft {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&n.to_le_bytes());
     let command = CommandId(id);
@@ -72,19 +72,19 @@ pub fn draft(n: u64) -> Draft {
 }
 
 /// The event as its peers keep it.
-pub fn bytes(draft: &Draft) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn bytes(draft: &Draft) -> anyhow::Result<Vec<u8>> {
     Ok(postcard::to_stdvec(draft)?)
 }
 
 /// The median.
-pub fn median(values: &[f64]) -> f64 {
+pub(crate) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Bytes that a folder takes on the disk.
-pub fn disk_bytes(folder: &Path) -> anyhow::Result<u64> {
+pub(crate) fn disk_bytes(folder: &Path) -> anyhow::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut total = 0;
     for entry in std::fs::read_dir(folder)? {
@@ -96,13 +96,13 @@ pub fn disk_bytes(folder: &Path) -> anyhow::Result<u64> {
 }
 
 /// Says something to whoever watches; data goes to stdout.
-pub fn say(text: impl std::fmt::Display) {
+pub(crate) fn say(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints the ratios, as JSON where asked for.
-pub fn report(settings: &Settings, ratios: &serde_json::Value) -> anyhow::Result<()> {
+pub(crate) fn report(settings: &Settings, ratios: &serde_json::Value) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout();
     if settings.json {

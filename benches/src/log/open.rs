@@ -22,7 +22,7 @@ fn timed_open(path: &Path) -> anyhow::Result<(LogHandle, f64)> {
 }
 
 /// Measures and reports.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let folder = settings.folder()?;
     let path = folder.path().join("log");
     let (log, _) = LogHandle::open(path.clone(), options())?;
@@ -77,7 +77,7 @@ fn kill_after(path: &Path, from: u64) -> anyhow::Result<()> {
 }
 
 /// What the child does.
-pub async fn append_until_killed(path: &Path, from: u64) -> anyhow::Result<()> {
+pub(crate) async fn append_until_killed(path: &Path, from: u64) -> anyhow::Result<()> {
     let (log, _) = LogHandle::open(path, options())?;
     fill(&log, from, MORE).await?;
     let mut out = std::io::stdout();

@@ -11,18 +11,18 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use tokio::sync::oneshot;
 
 /// Where a group of events is written.
-pub trait Sink: Send + 'static {
+pub(crate) trait Sink: Send + 'static {
     /// Writes a group; durable when this returns, if the sink is.
     fn write(&mut self, group: &[Vec<u8>]) -> anyhow::Result<()>;
 }
 
 /// A writer thread over a sink.
 #[derive(Clone)]
-pub struct Peer(SyncSender<(Vec<u8>, oneshot::Sender<()>)>);
+pub(crate) struct Peer(SyncSender<(Vec<u8>, oneshot::Sender<()>)>);
 
 impl Peer {
     /// Starts the thread; it ends with the last clone.
-    pub fn start(mut sink: impl Sink) -> Self {
+    pub(crate) fn start(mut sink: impl Sink) -> Self {
         let (queue, waiting) = sync_channel::<(Vec<u8>, oneshot::Sender<()>)>(4096);
         std::thread::spawn(move || {
             while let Ok((event, reply)) = waiting.recv() {
@@ -45,7 +45,7 @@ impl Peer {
     }
 
     /// Records one event.
-    pub async fn append(&self, event: Vec<u8>) -> anyhow::Result<()> {
+    pub(crate) async fn append(&self, event: Vec<u8>) -> anyhow::Result<()> {
         let (reply, done) = oneshot::channel();
         self.0.try_send((event, reply)).context("the peer's queue")?;
         done.await.context("the peer failed")
@@ -53,7 +53,7 @@ impl Peer {
 }
 
 /// A bare file, filled with zeros beforehand so that a sync writes data and nothing else: the limit of the disk.
-pub struct Bare {
+pub(crate) struct Bare {
     file: File,
     at: u64,
     size: u64,
@@ -62,7 +62,7 @@ pub struct Bare {
 
 impl Bare {
     /// A file of 64 MiB of written zeros; writing starts over at its end.
-    pub fn create(path: &Path, sync: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, sync: bool) -> anyhow::Result<Self> {
         let size = 64 << 20;
         let file = File::create(path)?;
         let zeros = vec![0; 1 << 20];
@@ -90,14 +90,14 @@ impl Sink for Bare {
 }
 
 /// SQLite with a write-ahead log; one transaction a group, an id column with its index, as the log has.
-pub struct Sqlite {
+pub(crate) struct Sqlite {
     connection: Connection,
     next: i64,
 }
 
 impl Sqlite {
     /// `full`: synced with every transaction; else `NORMAL`.
-    pub fn create(path: &Path, full: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, full: bool) -> anyhow::Result<Self> {
         let connection = Connection::open(path)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })?;
@@ -125,7 +125,7 @@ impl Sink for Sqlite {
 }
 
 /// The storage engine alone with the log's four keyspaces: no hashes, no seal, no checks.
-pub struct Engine {
+pub(crate) struct Engine {
     database: Database,
     keyspaces: [Keyspace; 4],
     next: u64,
@@ -133,7 +133,7 @@ pub struct Engine {
 
 impl Engine {
     /// A fresh database.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let database = Database::builder(path)
             .journal_compression(CompressionType::None)
             .max_journaling_size(64 << 20)

@@ -11,7 +11,7 @@ use std::time::Instant;
 const PAGE: usize = 512;
 
 /// Fills a log with events `1..=events`, unsynced, in batches.
-pub async fn fill(log: &LogHandle, from: u64, events: u64) -> anyhow::Result<()> {
+pub(crate) async fn fill(log: &LogHandle, from: u64, events: u64) -> anyhow::Result<()> {
     let mut next = from;
     while next < from + events {
         let until = (next + 500).min(from + events);
@@ -22,7 +22,7 @@ pub async fn fill(log: &LogHandle, from: u64, events: u64) -> anyhow::Result<()>
 }
 
 /// Events a second of the log and of SQLite, both filled alike and both warm.
-pub async fn once(settings: &Settings) -> anyhow::Result<(f64, f64)> {
+pub(crate) async fn once(settings: &Settings) -> anyhow::Result<(f64, f64)> {
     let folder = settings.folder()?;
     let path = folder.path().join("log");
     let options = Options { mode: Mode::Buffer, ..Options::default() };
@@ -79,7 +79,7 @@ fn theirs(path: &Path) -> anyhow::Result<f64> {
 }
 
 /// Measures and reports.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut ratios = Vec::new();
     for round in 1..=settings.rounds {
         let (ours, theirs) = once(settings).await?;

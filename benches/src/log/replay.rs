@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Measures and reports.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let folder = settings.folder()?;
     let options = Options { mode: Mode::Buffer, ..Options::default() };
     let (log, _) = LogHandle::open(folder.path().join("log"), options)?;

@@ -90,7 +90,7 @@ mod tests {
         let (lines, used) = pack(best_first, |at| format!("day {at}"), 40);
         let texts: Vec<&str> = lines.iter().map(|(line, _)| line.as_str()).collect();
         assert_eq!(texts, ["day 1 Bob bought a kettle", "day 3 the kettle is in the cupboard"]);
-        assert!(used <= 40 && used >= 12);
+        assert!((12..=40).contains(&used));
         assert_eq!(pack(vec![said(1, "kettle")], |_| String::new(), 0), (Vec::new(), 0));
     }
 }

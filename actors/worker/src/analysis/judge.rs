@@ -506,7 +506,7 @@ impl Judge {
         match pattern {
             Pattern::Name(name) => {
                 if let Some(text) = seen.text() {
-                    self.credential(name, &text.to_owned(), at);
+                    self.credential(name, text, at);
                 }
                 // Of two values a name has had, the more telling one stands.
                 let keep = matches!(self.names.get(name), Some(old) if matches!(old.value, Value::Path(_) | Value::Maker | Value::Global) && !matches!(seen.value, Value::Path(_)));
@@ -571,7 +571,7 @@ impl Judge {
         };
         let target = self.look(place);
         if let (Key::Known(name), Some(text)) = (key, seen.text()) {
-            self.credential(name, &text.to_owned(), place.at);
+            self.credential(name, text, place.at);
         }
         let root = |path: &[String]| path.first().cloned().unwrap_or_default();
         let path = match &target.value {
@@ -899,11 +899,10 @@ impl Judge {
             "callMCPTool" | "call_mcp_tool" | "callTool" | "call_tool" | "mcp.call" | "tools.call" => {
                 self.tool(said)
             }
-            "operator.attrgetter" | "operator.methodcaller" => {
-                if !said.args.iter().all(|a| a.text().is_some_and(|t| !t.contains("__"))) {
+            "operator.attrgetter" | "operator.methodcaller"
+                if !said.args.iter().all(|a| a.text().is_some_and(|t| !t.contains("__"))) => {
                     self.note(High, "introspection", at, "an attribute is chosen at run time");
                 }
-            }
             "type" if self.is_python() && said.args.len() == 3 => {
                 self.note(High, "introspection", at, "a class is made at run time")
             }
@@ -913,11 +912,10 @@ impl Judge {
             {
                 self.note(High, "denial-of-service", at, "this fills the memory");
             }
-            "RegExp" | "re.compile" | "re.match" | "re.search" | "re.fullmatch" | "re.findall" | "re.sub" => {
-                if said.args.first().and_then(Seen::text).is_some_and(texts::explodes) {
+            "RegExp" | "re.compile" | "re.match" | "re.search" | "re.fullmatch" | "re.findall" | "re.sub"
+                if said.args.first().and_then(Seen::text).is_some_and(texts::explodes) => {
                     self.note(High, "regular-expression", at, "this regular expression can take for ever");
                 }
-            }
             _ => {}
         }
         if joined == "eval" || joined == "exec" {
@@ -1130,7 +1128,7 @@ impl Judge {
         }
         let data = said.all().any(|s| s.private && !matches!(s.value, Value::Constant));
         let disguised =
-            said.all().any(|s| s.private && s.foreign) && !path.first().is_some_and(|root| root == "athena");
+            said.all().any(|s| s.private && s.foreign) && path.first().is_none_or(|root| root != "athena");
         if disguised && !rules::sends(name) && path.len() > 1 {
             self.note(High, "outbound", at, "what is remembered is handed on in another spelling");
         }

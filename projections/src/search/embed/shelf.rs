@@ -73,7 +73,7 @@ impl Shelf {
                 let hash = entry.file_name().into_string().ok().filter(|name| name.len() == 64)?;
                 let size =
                     |name: &&str| std::fs::metadata(entry.path().join(name)).map(|file| file.len()).ok();
-                let bytes = FILES.iter().map(|name| size(&name)).sum::<Option<u64>>()?;
+                let bytes = FILES.iter().map(size).sum::<Option<u64>>()?;
                 Some(Installed { current: current.as_deref() == Some(&hash), hash, bytes })
             })
             .collect();
