@@ -184,7 +184,6 @@ impl System {
             tokenizer: tokenizer.clone(),
             upstreams: upstreams.clone(),
             router: Arc::downgrade(&router),
-            clock: clock.clone(),
         };
         router.complete(Arc::new(outside), Arc::new(house));
 

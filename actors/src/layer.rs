@@ -154,10 +154,12 @@ impl<D: Decider> Actor for Layer<D> {
         running: &mut Running<D>,
     ) -> Result<(), ActorProcessingErr> {
         // What is still on its way to disk must not stand in a snapshot as if it were there.
-        if running.args.log.barrier().await.is_ok() && !running.spoilt.load(Ordering::SeqCst)
-            && let Some(save) = running.due(SNAPSHOT_ON_CLOSE) {
-                tokio::task::spawn_blocking(save).await?;
-            }
+        if running.args.log.barrier().await.is_ok()
+            && !running.spoilt.load(Ordering::SeqCst)
+            && let Some(save) = running.due(SNAPSHOT_ON_CLOSE)
+        {
+            tokio::task::spawn_blocking(save).await?;
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The benchmarks of Athena, each beside its peers in the same run. Ratios are medians over rounds; absolute figures depend
 //! on the machine and go to stderr.
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end with a panic")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what it is for")]
 
 mod log;
 mod recall;

@@ -8,7 +8,6 @@ mod store;
 mod transfer;
 mod upstream;
 
-use crate::clock::Clock;
 use crate::read_side::ReadSide;
 use athena_actors::dispatch::Layers;
 use athena_actors::keys::KeyStore;
@@ -38,7 +37,6 @@ pub(crate) struct House {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) upstreams: Upstreams,
     pub(crate) router: Weak<crate::router::Router>,
-    pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl crate::router::Services for House {

@@ -34,7 +34,7 @@ fn a_destroyed_key_is_gone_from_every_file_and_from_old_copies() {
     let (name, _) = keys.data_key("alice").unwrap();
     keys.data_key("bob").unwrap();
     let old_copy = std::fs::read(folder.path().join("keys")).unwrap();
-    assert_eq!(keys.destroy("alice").unwrap(), [name.clone()]);
+    assert_eq!(keys.destroy("alice").unwrap(), std::slice::from_ref(&name));
     assert_eq!(keys.destroy("alice").unwrap(), []);
     assert_eq!(keys.lookup(&name).unwrap(), Lookup::Destroyed);
     let (second, _) = keys.data_key("alice").unwrap();

@@ -284,7 +284,7 @@ async fn stride_i03() {
         .chain([minted.written.to_vec(), minted.canonical.to_vec(), minted.sealed.clone()])
         .collect();
     let holds = |needle: &[u8]| stored.iter().any(|s| s.windows(needle.len()).any(|w| w == needle));
-    for form in [ssn, "536228731", "US_SSN\0536228731"] {
+    for form in [ssn, "536228731", "US_SSN\x00536228731"] {
         assert!(!holds(form.as_bytes()));
         assert!(!holds(&Sha256::digest(form)[..8]));
         assert!(!holds(&blake3::hash(form.as_bytes()).as_bytes()[..8]));

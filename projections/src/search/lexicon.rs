@@ -82,6 +82,11 @@ impl Delta {
     pub fn len(&self) -> usize {
         self.documents.len()
     }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.documents.is_empty()
+    }
 }
 
 /// What was committed, as of one commit.

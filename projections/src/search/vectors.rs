@@ -53,6 +53,11 @@ impl Vectors {
         self.scales.len()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.scales.is_empty()
+    }
+
     /// Sets the vector of a row; rows before it that have none get zeros.
     pub fn set(&mut self, row: Row, vector: &Quantized) {
         if vector.bytes.len() != self.dimensions {

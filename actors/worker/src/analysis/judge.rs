@@ -319,21 +319,12 @@ impl Judge {
         }
         match name {
             "constructor" => {
-                let made = matches!(
-                    owner.value,
-                    Value::Function | Value::Maker | Value::Text(_) | Value::List(_) | Value::Number(_)
-                ) || matches!(object.kind, Kind::Function(_) | Kind::Regex(_));
                 let prototype = matches!(&object.kind, Kind::Call(call) if matches!(&call.callee.kind, Kind::Member(_, Key::Known(n)) if n == "getPrototypeOf"));
                 let module = matches!(&owner.value, Value::Path(p) if p.first().is_some_and(|f| rules::row(self.language, std::slice::from_ref(f)).is_some()));
                 if matches!(owner.value, Value::Maker) || prototype || module {
                     self.note(Critical, "constructor-chain", at, "a constructor of functions is reached");
                 }
-                let value = if made || prototype || module || !matches!(owner.value, Value::Path(_)) {
-                    Value::Maker
-                } else {
-                    Value::Maker
-                };
-                Some(value.into())
+                Some(Value::Maker.into())
             }
             "__proto__" | "__defineGetter__" | "__defineSetter__" | "__lookupGetter__"
             | "__lookupSetter__" => {
@@ -900,9 +891,10 @@ impl Judge {
                 self.tool(said)
             }
             "operator.attrgetter" | "operator.methodcaller"
-                if !said.args.iter().all(|a| a.text().is_some_and(|t| !t.contains("__"))) => {
-                    self.note(High, "introspection", at, "an attribute is chosen at run time");
-                }
+                if !said.args.iter().all(|a| a.text().is_some_and(|t| !t.contains("__"))) =>
+            {
+                self.note(High, "introspection", at, "an attribute is chosen at run time");
+            }
             "type" if self.is_python() && said.args.len() == 3 => {
                 self.note(High, "introspection", at, "a class is made at run time")
             }
@@ -913,9 +905,10 @@ impl Judge {
                 self.note(High, "denial-of-service", at, "this fills the memory");
             }
             "RegExp" | "re.compile" | "re.match" | "re.search" | "re.fullmatch" | "re.findall" | "re.sub"
-                if said.args.first().and_then(Seen::text).is_some_and(texts::explodes) => {
-                    self.note(High, "regular-expression", at, "this regular expression can take for ever");
-                }
+                if said.args.first().and_then(Seen::text).is_some_and(texts::explodes) =>
+            {
+                self.note(High, "regular-expression", at, "this regular expression can take for ever");
+            }
             _ => {}
         }
         if joined == "eval" || joined == "exec" {

@@ -677,10 +677,9 @@ pub(super) fn words(name: &str) -> Vec<String> {
     let mut current = String::new();
     let mut lower = false;
     for c in name.chars() {
-        if (!c.is_alphanumeric() || (c.is_uppercase() && lower))
-            && !current.is_empty() {
-                out.push(std::mem::take(&mut current));
-            }
+        if (!c.is_alphanumeric() || (c.is_uppercase() && lower)) && !current.is_empty() {
+            out.push(std::mem::take(&mut current));
+        }
         if c.is_alphanumeric() {
             current.extend(c.to_lowercase());
         }
