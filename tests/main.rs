@@ -11,5 +11,6 @@ mod daemon;
 mod faults;
 mod floors;
 mod front;
+mod runs;
 mod stride;
 mod support;

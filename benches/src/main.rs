@@ -5,6 +5,7 @@
 
 mod log;
 mod recall;
+mod runs;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -28,18 +29,30 @@ enum Bench {
     Replay(log::Settings),
     /// Recall, taking memories in and memory used, beside SQLite's full-text index.
     Recall(recall::Settings),
+    /// Runs of agent code through the whole house.
+    Runs(runs::Settings),
     #[command(hide = true)]
     AppendUntilKilled { path: PathBuf, from: u64 },
 }
 
+fn main() -> anyhow::Result<()> {
+    // As the athena binary does: this one, too, is executed again as the process that runs agent code.
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
+        athena_worker::main(arguments);
+    }
+    measure()
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn measure() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Append(settings) => log::append::run(&settings).await,
         Bench::Read(settings) => log::read::run(&settings).await,
         Bench::Open(settings) => log::open::run(&settings).await,
         Bench::Replay(settings) => log::replay::run(&settings).await,
         Bench::Recall(settings) => recall::run(&settings),
+        Bench::Runs(settings) => runs::run(&settings).await,
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
     }
 }

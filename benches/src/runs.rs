@@ -1,0 +1,231 @@
+//! Runs through the whole house, in one process: what a caller of `run/execute` waits for.
+
+use anyhow::{Context as _, ensure};
+use athena::config::Config;
+use athena::system::{Options, System};
+use athena_schemas::context::{Caller, Channel, Party, Scope};
+use athena_schemas::ports::{Request, Router};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What this benchmark takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Settings {
+    /// Runs of each latency measurement.
+    #[arg(long, default_value_t = 300)]
+    pub runs: usize,
+    /// Runs in a row, to see what grows.
+    #[arg(long, default_value_t = 10_000)]
+    pub row: usize,
+    /// Runs at once.
+    #[arg(long, default_value_t = 64)]
+    pub concurrent: usize,
+    /// Ends with one JSON object on stdout.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Targets, beside which each figure stands.
+const TARGETS: &[(&str, f64)] = &[
+    ("one_plus_one_p50_ms", 1.5),
+    ("one_plus_one_p95_ms", 6.0),
+    ("engine_p50_ms", 1.0),
+    ("cold_p50_ms", 5.0),
+    ("host_call_p50_us", 100.0),
+    ("overrun_ordinary_ms", 20.0),
+    ("overrun_builtin_ms", 100.0),
+];
+
+/// Measures and prints.
+pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+    let mut figures = serde_json::Map::new();
+    let mut note = |name: &str, value: f64| {
+        let target = TARGETS.iter().find(|(target, _)| *target == name);
+        let beside = target.map(|(_, most)| format!("  (at most {most})")).unwrap_or_default();
+        eprintln!("{name:>28} {value:>10.3}{beside}");
+        figures.insert(name.into(), json!((value * 1000.0).round() / 1000.0));
+    };
+
+    let house = House::open(4).await?;
+    house.execute("1 + 1").await?;
+    let (mut wall, mut engine) = (Vec::new(), Vec::new());
+    for _ in 0..settings.runs {
+        house.rest().await;
+        let begun = Instant::now();
+        let outcome = house.execute("1 + 1").await?;
+        wall.push(ms(begun.elapsed()));
+        ensure!(outcome["value"] == json!(2), "{outcome}");
+        engine.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / 1e3);
+    }
+    note("one_plus_one_p50_ms", at(&mut wall, 50));
+    note("one_plus_one_p95_ms", at(&mut wall, 95));
+    note("engine_p50_ms", at(&mut engine, 50));
+
+    let calls = 200;
+    let code = format!(
+        "let r; for (let i = 0; i < {calls}; i++) r = await athena.semantic.search({{query: 'kettle'}}); return r.length"
+    );
+    let mut each = Vec::new();
+    for _ in 0..(settings.runs / 20).max(5) {
+        house.rest().await;
+        let outcome = house.execute(&code).await?;
+        ensure!(outcome["status"] == "completed", "{outcome}");
+        each.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / f64::from(calls));
+    }
+    note("host_call_p50_us", at(&mut each, 50));
+
+    for (name, code) in
+        // Sizes come from the input, so that the guard lets them pass and the clocks have to stop them.
+        [
+            ("overrun_ordinary_ms", "let n = 0; while (n < input) n += 0.001; return n"),
+            ("overrun_builtin_ms", "return Array(input).join('x').length"),
+        ]
+    {
+        let mut over = Vec::new();
+        for _ in 0..10 {
+            house.rest().await;
+            let begun = Instant::now();
+            let params =
+                json!({"code": code, "language": "js", "input": 1_u64 << 29, "limits": {"wall_ms": 100}});
+            let outcome = house.ask(params).await?;
+            over.push(ms(begun.elapsed()) - 100.0);
+            ensure!(outcome["status"] == "timed_out", "{outcome}");
+        }
+        note(name, at(&mut over, 50));
+    }
+
+    let (rate, errors) = house.at_once(settings.concurrent, settings.concurrent * 20).await?;
+    note("concurrent_runs_per_s", rate);
+    note("concurrent_errors", errors as f64);
+
+    let before = House::usage()?;
+    for n in 0..settings.row {
+        let outcome = house.execute("return 'hello'").await?;
+        ensure!(outcome["value"] == "hello", "run {n}: {outcome}");
+    }
+    house.rest().await;
+    let after = House::usage()?;
+    note("row_rss_growth_mb", (after.rss_kb as f64 - before.rss_kb as f64) / 1024.0);
+    note("row_descriptors_growth", after.descriptors as f64 - before.descriptors as f64);
+    note("row_zombies", after.zombies as f64);
+    house.close().await?;
+
+    let cold = House::open(0).await?;
+    let mut wall = Vec::new();
+    for _ in 0..settings.runs / 4 {
+        let begun = Instant::now();
+        cold.execute("1 + 1").await?;
+        wall.push(ms(begun.elapsed()));
+    }
+    note("cold_p50_ms", at(&mut wall, 50));
+    cold.close().await?;
+
+    if settings.json {
+        println!("{}", Value::Object(figures));
+    }
+    Ok(())
+}
+
+/// A store in a temporary folder, and somebody who asks.
+struct House {
+    system: System,
+    router: Arc<dyn Router>,
+    caller: Caller,
+    _folder: tempfile::TempDir,
+}
+
+/// What a process holds.
+struct Usage {
+    rss_kb: u64,
+    descriptors: usize,
+    zombies: usize,
+}
+
+impl House {
+    async fn open(warm: usize) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut config = Config::default();
+        config.sandbox.warm = warm;
+        let options = Options { folder: Some(folder.path().into()), config, ..Options::default() };
+        let system = System::open(options).await?;
+        let scope = Scope::project("bench");
+        let caller = Caller {
+            party: Party::Agent,
+            channel: Channel::Library,
+            name: "bench".into(),
+            holds: scope.clone(),
+            scope,
+            run: None,
+        };
+        Ok(Self { router: system.router(), system, caller, _folder: folder })
+    }
+
+    async fn ask(&self, params: Value) -> anyhow::Result<Value> {
+        Ok(self.router.call(&self.caller, Request::new("run/execute", params)).await?.value)
+    }
+
+    async fn execute(&self, code: &str) -> anyhow::Result<Value> {
+        self.ask(json!({"code": code, "language": "js"})).await
+    }
+
+    /// Lets the pool refill: a caller that types is slower than that.
+    async fn rest(&self) {
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+
+    async fn at_once(&self, width: usize, runs: usize) -> anyhow::Result<(f64, usize)> {
+        let begun = Instant::now();
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..width {
+            let (router, caller) = (self.router.clone(), self.caller.clone());
+            tasks.spawn(async move {
+                let mut errors = 0;
+                for n in 0..runs / width {
+                    let params = json!({"code": format!("return {n} + 1"), "language": "js"});
+                    let outcome = router.call(&caller, Request::new("run/execute", params)).await;
+                    errors += usize::from(!outcome.is_ok_and(|answer| answer.value["value"] == json!(n + 1)));
+                }
+                errors
+            });
+        }
+        let mut errors = 0;
+        while let Some(failed) = tasks.join_next().await {
+            errors += failed?;
+        }
+        Ok((runs as f64 / begun.elapsed().as_secs_f64(), errors))
+    }
+
+    fn usage() -> anyhow::Result<Usage> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let me = std::process::id().to_string();
+        let zombies = std::fs::read_dir("/proc")?
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
+            .filter_map(|stat| stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned()))
+            .filter(|rest| rest.starts_with(&format!("Z {me} ")))
+            .count();
+        Ok(Usage {
+            rss_kb: rss.trim().trim_end_matches(" kB").parse()?,
+            descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
+            zombies,
+        })
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        drop(self.router);
+        self.system.shutdown().await;
+        Ok(())
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The percentile.
+fn at(values: &mut [f64], percent: usize) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[(values.len() * percent / 100).min(values.len() - 1)]
+}
