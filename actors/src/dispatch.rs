@@ -55,6 +55,7 @@ layers! {
     meta Meta crate::layers::meta::State,
     rag Rag crate::layers::rag::State,
     store Store crate::layers::store::State,
+    consolidation Consolidation crate::layers::consolidation::State,
     approval Approval crate::layers::approval::State,
     upstream Upstream crate::upstream::pins::Pins,
 }

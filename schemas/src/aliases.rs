@@ -68,7 +68,6 @@ pub const ALIASES: &[Alias] = &[
         renamed: &[("content", "title"), ("due_at", "due")],
     },
     Alias { old: "create_goal", op: "prospective/create_goal", renamed: &[("name", "title")] },
-    Alias { old: "consolidate", op: "consolidation/consolidate", renamed: &[("lookback", "lookback_hours")] },
     Alias { old: "get_cognitive_load", op: "meta/load", renamed: &[] },
     Alias { old: "retrieve", op: "rag/retrieve", renamed: &[("text", "query"), ("k", "limit")] },
 ];
@@ -120,7 +119,7 @@ mod tests {
     #[test]
     fn an_older_name_leads_to_an_operation_and_hides_none() {
         let mut seen = HashSet::new();
-        for alias in ALIASES.iter().filter(|alias| !alias.op.starts_with("consolidation/")) {
+        for alias in ALIASES {
             assert!(seen.insert(alias.old), "{} is listed twice", alias.old);
             assert!(crate::catalog::find(alias.op).is_some(), "{} leads to no operation", alias.old);
             assert!(crate::catalog::find(alias.old).is_none());

@@ -3,6 +3,7 @@
 
 pub mod approval;
 pub mod check;
+pub mod consolidation;
 pub mod episodic;
 pub mod graph;
 pub mod meta;

@@ -1,6 +1,7 @@
 //! The answers to queries, one file a layer: read models joined into what is asked for.
 
 mod approval;
+mod consolidation;
 mod episodic;
 mod graph;
 mod meta;
@@ -92,7 +93,6 @@ pub(crate) fn cut<T>(
 }
 
 // Layers without queries.
-impl athena_schemas::layers::consolidation::Queries for Library {}
 impl athena_schemas::layers::privacy::Queries for Library {}
 impl athena_schemas::layers::upstream::Queries for Library {}
 
