@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// What this benchmark takes.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Settings {
+pub(crate) struct Settings {
     /// Runs of each latency measurement.
     #[arg(long, default_value_t = 300)]
     pub runs: usize,
@@ -38,7 +38,7 @@ const TARGETS: &[(&str, f64)] = &[
 ];
 
 /// Measures and prints.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut figures = serde_json::Map::new();
     let mut note = |name: &str, value: f64| {
         let target = TARGETS.iter().find(|(target, _)| *target == name);
