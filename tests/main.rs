@@ -11,6 +11,7 @@ mod daemon;
 mod faults;
 mod floors;
 mod front;
+mod init;
 mod runs;
 mod stride;
 mod support;

@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod forget;
 mod guard;
+mod init;
 mod log;
 mod memory;
 mod model;
@@ -81,6 +82,8 @@ pub(crate) struct Globals {
 enum Command {
     /// See all of it work, offline, in a throw-away store
     Demo(demo::Demo),
+    /// Connect your MCP clients, and take over the servers they have
+    Init(init::Init),
     /// Serve MCP over stdio (for an MCP client to start) or HTTP
     Serve(serve::Serve),
     /// Run code in the sandbox
@@ -179,6 +182,7 @@ fn block_on(command: impl Future<Output = Done>) -> Done {
 impl Command {
     async fn run(self, session: &Session) -> Done {
         match self {
+            Self::Init(command) => command.run(session).await,
             Self::Serve(command) => command.run(session).await,
             Self::Exec(command) => command.run(session).await,
             Self::Call(command) => command.run(session).await,

@@ -3,6 +3,7 @@
 use super::output::{field, pretty};
 use super::session::Session;
 use super::{Done, written};
+use crate::importers::takeover;
 use athena_schemas::refusal::Refusal;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -35,6 +36,14 @@ enum Command {
     },
     /// Add a server: `athena upstream add files -- npx -y @modelcontextprotocol/server-filesystem .`
     Add(Add),
+    /// Add the servers of a configuration file, or of a client: `athena upstream import claude-desktop`
+    Import {
+        /// A file with `mcpServers`, `servers` or Codex's tables; or claude-desktop, claude-code, cursor, vscode, codex
+        from: String,
+        /// Show what would be added and add nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove a server and end its process
     Remove {
         /// The server
@@ -96,6 +105,7 @@ impl Upstream {
                         .value(&done, |_| format!("added {}; try: athena upstream test {0}", add.server)),
                 )
             }
+            Command::Import { from, dry_run } => import(session, &from, dry_run).await,
             Command::Remove { server } => {
                 let done = session.call("upstream/remove", json!({ "server": server })).await?;
                 written(session.out.value(&done, |_| format!("removed {server}")))
@@ -152,6 +162,21 @@ async fn tools(session: &Session, server: Option<String>) -> Done {
     written(session.out.rows(&tools, &["tool", "risk", "held", "what"], |tool| {
         ["/op", "/risk", "/held", "/description"].map(|path| field(tool, path)).into()
     }))
+}
+
+/// Adds every server of a file; the file stays as it is.
+async fn import(session: &Session, from: &str, dry_run: bool) -> Done {
+    let (origin, path) = super::init::source(from)?;
+    let found = takeover::read_file(&path)?;
+    let notes = match dry_run {
+        true => Vec::new(),
+        false => super::init::take_over(session, &origin, &found.servers).await?,
+    };
+    let report = json!({
+        "path": path, "servers": found.servers.keys().collect::<Vec<_>>(), "secrets": found.secrets,
+        "skipped": found.skipped, "notes": notes, "added": !dry_run,
+    });
+    written(session.out.value(&report, pretty))
 }
 
 /// Writes every file below `/mcp-servers` to a folder of this machine.

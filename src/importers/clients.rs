@@ -28,6 +28,22 @@ pub(crate) enum Syntax {
     Toml,
 }
 
+/// How a client starts Athena.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    /// The program; its full path, because a client started from a desktop has another `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+impl Launch {
+    /// `PROGRAM serve`.
+    pub fn serve(program: impl Into<String>) -> Self {
+        Self { program: program.into(), arguments: vec!["serve".into()] }
+    }
+}
+
 impl Client {
     /// Every client.
     pub const ALL: [Self; 5] =
@@ -76,11 +92,22 @@ impl Client {
         }
     }
 
+    /// Whether somebody with this home folder seems to use it: its file is there, or the folder it keeps it in.
+    pub fn is_used(self, home: &Path, config: &Path) -> bool {
+        let path = self.path(home, config);
+        let folder = match self {
+            Self::ClaudeCode => Some(home.join(".claude")),
+            _ => path.parent().map(Path::to_path_buf),
+        };
+        path.exists() || folder.is_some_and(|folder| folder.is_dir())
+    }
+
     /// The entry that starts Athena, as this client writes it.
-    pub(crate) fn entry(self, command: &str) -> Value {
+    pub(crate) fn entry(self, launch: &Launch) -> Value {
+        let Launch { program, arguments } = launch;
         match self {
-            Self::VsCode => json!({"type": "stdio", "command": command, "args": ["serve"]}),
-            _ => json!({"command": command, "args": ["serve"]}),
+            Self::VsCode => json!({"type": "stdio", "command": program, "args": arguments}),
+            _ => json!({"command": program, "args": arguments}),
         }
     }
 }

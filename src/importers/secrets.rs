@@ -63,17 +63,19 @@ const PREFIXES: &[&str] = &[
     "Basic ",
 ];
 
-/// Takes the secrets out of a server's configuration; `${vault:NAME}` stands in their places.
+/// Takes the secrets out of a server's configuration; `${vault:NAME}` stands in their places, `NAME` being where each stood.
 pub fn take(name: &str, server: &mut Server) -> Vec<Secret> {
     let mut found = Vec::new();
     let mut keep = |key: String, value: &mut String| {
         let secret = Secret { server: name.into(), name: key.clone(), value: std::mem::take(value) };
-        *value = format!("${{vault:{key}}}");
+        *value = reference(&key);
         found.push(secret);
     };
-    for (key, value) in server.env.iter_mut().chain(server.headers.iter_mut()) {
-        if is_secret(key, value) {
-            keep(key.clone(), value);
+    for (part, values) in [("env", &mut server.env), ("headers", &mut server.headers)] {
+        for (key, value) in values {
+            if is_secret(key, value) {
+                keep(format!("{part}.{key}"), value);
+            }
         }
     }
     let mut last = String::new();
@@ -84,16 +86,27 @@ pub fn take(name: &str, server: &mut Server) -> Vec<Secret> {
             && is_secret(flag, value)
         {
             let (flag, mut value) = (flag.to_string(), value.to_string());
-            keep(format!("ARG_{at}"), &mut value);
+            keep(format!("args.{at}"), &mut value);
             *argument = format!("{flag}={value}");
         } else if (last.starts_with('-') && !argument.starts_with('-') && is_secret(&last, argument))
             || begins(argument)
         {
-            keep(format!("ARG_{at}"), argument);
+            keep(format!("args.{at}"), argument);
         }
         last.clone_from(argument);
     }
     found
+}
+
+/// What stands in the place of a secret: the vault's name of it.
+pub fn reference(name: &str) -> String {
+    format!("${{vault:{name}}}")
+}
+
+/// Every text of a configuration in which a secret may stand.
+pub fn texts(server: &mut Server) -> impl Iterator<Item = &mut String> {
+    let one = server.command.iter_mut().chain(&mut server.cwd).chain(&mut server.url);
+    one.chain(&mut server.args).chain(server.env.values_mut()).chain(server.headers.values_mut())
 }
 
 fn is_secret(name: &str, value: &str) -> bool {
@@ -144,10 +157,10 @@ mod tests {
         };
         let found = take("s", &mut server);
         let names: Vec<&str> = found.iter().map(|secret| secret.name.as_str()).collect();
-        assert_eq!(names, ["GITHUB_TOKEN", "Authorization", "ARG_1", "ARG_2", "ARG_5"]);
-        assert_eq!(server.env["GITHUB_TOKEN"], "${vault:GITHUB_TOKEN}");
+        assert_eq!(names, ["env.GITHUB_TOKEN", "headers.Authorization", "args.1", "args.2", "args.5"]);
+        assert_eq!(server.env["GITHUB_TOKEN"], "${vault:env.GITHUB_TOKEN}");
         assert_eq!(server.env["PORT"], "8080");
-        assert_eq!(server.args[2], "--token=${vault:ARG_2}");
+        assert_eq!(server.args[2], "--token=${vault:args.2}");
         let left = serde_json::to_string(&server).unwrap();
         assert!(found.iter().all(|secret| !left.contains(&secret.value)), "{left}");
         assert!(!format!("{found:?}").contains("t0ps3cret"));

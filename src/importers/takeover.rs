@@ -1,8 +1,8 @@
 //! `athena init`: Athena becomes the one server of a client, and takes the others over. Planned first, applied with a backup,
 //! undone to the byte.
 
-use super::clients::{Client, has_comments, servers, with_servers};
-use super::secrets::{Secret, take};
+use super::clients::{Client, Launch, has_comments, servers, with_servers};
+use super::secrets;
 use athena_actors::upstream::config;
 use athena_schemas::layers::upstream::Server;
 use athena_schemas::refusal::{Code, Refusal};
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 const OWN: &str = "athena";
 
 /// What would be done to one client's file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Plan {
     /// The client.
     pub client: Client,
@@ -25,10 +25,10 @@ pub struct Plan {
     pub before: Option<String>,
     /// The file as it would be.
     pub after: String,
-    /// The servers that are taken over, with references in place of their secrets.
+    /// The servers that are taken over, as their owner wrote them: with their secrets, for the store alone.
     pub servers: BTreeMap<String, Server>,
-    /// Their secrets, for the vault.
-    pub secrets: Vec<Secret>,
+    /// Where secrets stand that go to the vault: `server/env.NAME`.
+    pub secrets: Vec<String>,
     /// What is left where it is, with the reason.
     pub skipped: BTreeMap<String, String>,
     /// What the person should know.
@@ -45,17 +45,24 @@ impl Plan {
     pub fn report(&self) -> Value {
         json!({
             "client": self.client.name(), "path": self.path, "changes": self.changes(), "takes": self.servers.keys().collect::<Vec<_>>(),
-            "secrets": self.secrets.iter().map(|secret| format!("{}/{}", secret.server, secret.name)).collect::<Vec<_>>(),
-            "skipped": self.skipped, "notes": self.notes,
+            "secrets": self.secrets, "skipped": self.skipped, "notes": self.notes,
         })
     }
 }
 
-/// Plans the change of one client's file. `command` starts Athena: `athena`, or its full path.
+impl std::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plan({})", self.report())
+    }
+}
+
+/// Plans the change of one client's file. `launch` starts Athena.
 ///
 /// # Errors
 /// When the file cannot be read or understood.
-pub fn plan(client: Client, path: &Path, command: &str) -> Result<Plan, Refusal> {
+pub fn plan(client: Client, path: &Path, launch: &Launch) -> Result<Plan, Refusal> {
+    // A link into a folder of dotfiles stays a link.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.into());
     let before = match std::fs::read_to_string(path) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -77,8 +84,11 @@ pub fn plan(client: Client, path: &Path, command: &str) -> Result<Plan, Refusal>
     for (name, entry) in servers(client, &text)? {
         match one(&name, &entry) {
             Ok((_, server)) if config::is_self(&server) => own = Some(entry),
-            Ok((safe, mut server)) => {
-                plan.secrets.extend(take(&safe, &mut server));
+            Ok((mut safe, server)) => {
+                while plan.servers.contains_key(&safe) {
+                    safe.push_str("_2");
+                }
+                plan.secrets.extend(places(&safe, &server));
                 plan.servers.insert(safe, server);
             }
             Err(why) => {
@@ -88,7 +98,7 @@ pub fn plan(client: Client, path: &Path, command: &str) -> Result<Plan, Refusal>
         }
     }
     // An entry of our own stays as its owner wrote it.
-    left.insert(OWN.into(), own.unwrap_or_else(|| client.entry(command)));
+    left.insert(OWN.into(), own.unwrap_or_else(|| client.entry(launch)));
     plan.after = if plan.servers.is_empty() && servers(client, &text)? == left && plan.before.is_some() {
         text.clone()
     } else {
@@ -100,37 +110,63 @@ pub fn plan(client: Client, path: &Path, command: &str) -> Result<Plan, Refusal>
     Ok(plan)
 }
 
-/// Reads the servers of any configuration file, for `athena upstream import FILE`. Secrets are taken out.
+/// Where the secrets of a server stand.
+fn places(name: &str, server: &Server) -> impl Iterator<Item = String> {
+    let found = secrets::take(name, &mut server.clone());
+    found.into_iter().map(|secret| format!("{}/{}", secret.server, secret.name))
+}
+
+/// The servers of a file.
+pub struct Found {
+    /// As their owner wrote them: with their secrets, for the store alone.
+    pub servers: BTreeMap<String, Server>,
+    /// Where secrets stand that go to the vault: `server/env.NAME`.
+    pub secrets: Vec<String>,
+    /// What cannot be taken over, with the reason.
+    pub skipped: BTreeMap<String, String>,
+}
+
+/// Reads the servers of any configuration file, for `athena upstream import FILE`.
 ///
 /// # Errors
 /// When the file cannot be read or has no servers.
-pub fn read_file(path: &Path) -> Result<(BTreeMap<String, Server>, Vec<Secret>), Refusal> {
+pub fn read_file(path: &Path) -> Result<Found, Refusal> {
     let text = std::fs::read_to_string(path).map_err(|error| failed(path, &error))?;
     let forms = if path.extension().is_some_and(|ending| ending == "toml") {
         vec![Client::Codex]
     } else {
         vec![Client::Cursor, Client::VsCode]
     };
-    let mut found = BTreeMap::new();
-    let mut secrets = Vec::new();
+    let mut found = Found { servers: BTreeMap::new(), secrets: Vec::new(), skipped: BTreeMap::new() };
     for client in forms {
         for (name, entry) in servers(client, &text)? {
-            if let Ok((safe, mut server)) = one(&name, &entry)
-                && !config::is_self(&server)
-            {
-                secrets.extend(take(&safe, &mut server));
-                found.insert(safe, server);
+            match one(&name, &entry) {
+                Ok((_, server)) if config::is_self(&server) => {}
+                Ok((safe, server)) => {
+                    found.secrets.extend(places(&safe, &server));
+                    found.servers.insert(safe, server);
+                }
+                Err(why) => drop(found.skipped.insert(name, why)),
             }
         }
     }
-    if found.is_empty() {
+    if found.servers.is_empty() {
         return Err(Refusal::invalid(format!("{} names no servers", path.display()))
             .hint(r#"{"mcpServers": {"name": {"command": "…", "args": ["…"]}}}"#));
     }
-    Ok((found, secrets))
+    Ok(found)
 }
 
 fn one(name: &str, entry: &Value) -> Result<(String, Server), String> {
+    if entry.get("type").and_then(Value::as_str) == Some("sse") {
+        return Err("it speaks HTTP+SSE, which came before streamable HTTP".into());
+    }
+    let text = entry.to_string();
+    if let Some(asked) =
+        ["${input:", "${command:", "${workspaceFolder"].iter().find(|word| text.contains(**word))
+    {
+        return Err(format!("only its client can fill in {asked}…"));
+    }
     let config = json!({"mcpServers": {name: entry}});
     let mut read = config::servers(&config).map_err(|refusal| refusal.message)?;
     read.pop_first().ok_or_else(|| "it has neither a command nor a url".into())
@@ -267,16 +303,16 @@ mod tests {
     #[test]
     fn servers_are_taken_over_and_everything_else_is_kept() {
         let (_home, path) = at(Client::ClaudeDesktop, Some(DESKTOP));
-        let plan = plan(Client::ClaudeDesktop, &path, "athena").unwrap();
+        let plan = plan(Client::ClaudeDesktop, &path, &Launch::serve("athena")).unwrap();
         assert_eq!(plan.servers.keys().collect::<Vec<_>>(), ["docs", "git_hub"]);
-        assert_eq!(plan.secrets.len(), 1);
+        assert_eq!(plan.secrets, ["git_hub/env.GITHUB_PERSONAL_ACCESS_TOKEN"]);
         assert_eq!(plan.skipped.keys().collect::<Vec<_>>(), ["broken"]);
         let after: Value = serde_json::from_str(&plan.after).unwrap();
         assert_eq!(after["globalShortcut"], "Ctrl+Space");
         assert_eq!(after["mcpServers"]["athena"], json!({"command": "athena", "args": ["serve"]}));
         assert_eq!(after["mcpServers"]["broken"]["note"], "no command");
         assert!(after["mcpServers"].get("docs").is_none());
-        assert!(!plan.report().to_string().contains("ghp_"));
+        assert!(!plan.report().to_string().contains("ghp_") && !format!("{plan:?}").contains("ghp_"));
     }
 
     #[test]
@@ -293,11 +329,11 @@ mod tests {
             (Client::Cursor, None),
         ] {
             let (_home, path) = at(client, text);
-            let first = plan(client, &path, "athena").unwrap();
+            let first = plan(client, &path, &Launch::serve("athena")).unwrap();
             apply(&first).unwrap();
             let written = std::fs::read_to_string(&path).unwrap();
             assert!(written.contains("athena") && written != text.unwrap_or_default(), "{}", client.name());
-            let again = plan(client, &path, "athena").unwrap();
+            let again = plan(client, &path, &Launch::serve("athena")).unwrap();
             assert!(!again.changes(), "{}: a second time changes nothing: {}", client.name(), again.after);
             undo(&path, false).unwrap();
             assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), text, "{}", client.name());
@@ -308,7 +344,7 @@ mod tests {
     #[test]
     fn codex_keeps_its_comments_and_tables() {
         let (_home, path) = at(Client::Codex, Some(CODEX));
-        let plan = plan(Client::Codex, &path, "/opt/athena").unwrap();
+        let plan = plan(Client::Codex, &path, &Launch::serve("/opt/athena")).unwrap();
         assert!(
             plan.after.contains("model = \"o5\"  # keep") && plan.after.contains("[tui]"),
             "{}",
@@ -322,10 +358,10 @@ mod tests {
     #[test]
     fn what_somebody_changed_since_is_not_overwritten() {
         let (_home, path) = at(Client::Cursor, Some("{}"));
-        let first = plan(Client::Cursor, &path, "athena").unwrap();
+        let first = plan(Client::Cursor, &path, &Launch::serve("athena")).unwrap();
         std::fs::write(&path, "{\"x\": 1}").unwrap();
         assert_eq!(apply(&first).unwrap_err().code, Code::Conflict);
-        apply(&plan(Client::Cursor, &path, "athena").unwrap()).unwrap();
+        apply(&plan(Client::Cursor, &path, &Launch::serve("athena")).unwrap()).unwrap();
         std::fs::write(&path, "{}").unwrap();
         assert_eq!(undo(&path, false).unwrap_err().code, Code::Conflict);
         undo(&path, true).unwrap();
@@ -336,7 +372,7 @@ mod tests {
     fn our_own_entry_is_left_as_it_is_and_not_taken_over() {
         let text = r#"{"mcpServers": {"athena": {"command": "/usr/bin/athena", "args": ["serve", "--store", "x"]}, "b": {"command": "c"}}}"#;
         let (_home, path) = at(Client::Cursor, Some(text));
-        let plan = plan(Client::Cursor, &path, "athena").unwrap();
+        let plan = plan(Client::Cursor, &path, &Launch::serve("athena")).unwrap();
         assert_eq!(plan.servers.keys().collect::<Vec<_>>(), ["b"]);
         let after: Value = serde_json::from_str(&plan.after).unwrap();
         assert_eq!(after["mcpServers"]["athena"]["command"], "/usr/bin/athena");
@@ -348,10 +384,22 @@ mod tests {
         for (name, text) in [("a.json", DESKTOP), ("b.json", VSCODE), ("c.toml", CODEX)] {
             let path = folder.path().join(name);
             std::fs::write(&path, text).unwrap();
-            let (servers, secrets) = read_file(&path).unwrap();
-            assert!(!servers.is_empty() && !secrets.is_empty(), "{name}");
+            let found = read_file(&path).unwrap();
+            assert!(!found.servers.is_empty() && !found.secrets.is_empty(), "{name}");
         }
         std::fs::write(folder.path().join("d.json"), "{}").unwrap();
-        assert!(read_file(&folder.path().join("d.json")).is_err());
+        assert!(read_file(&folder.path().join("d.json")).err().is_some());
+    }
+
+    #[test]
+    fn what_only_its_client_can_start_stays_where_it_is() {
+        let text = r#"{"servers": {"a": {"command": "x", "env": {"KEY": "${input:key}"}}, "b": {"type": "sse", "url": "https://example.com/sse"},
+            "c": {"command": "y"}}}"#;
+        let (_home, path) = at(Client::VsCode, Some(text));
+        let plan = plan(Client::VsCode, &path, &Launch::serve("athena")).unwrap();
+        assert_eq!(plan.servers.keys().collect::<Vec<_>>(), ["c"]);
+        assert!(plan.skipped["a"].contains("${input:") && plan.skipped["b"].contains("SSE"));
+        let after: Value = serde_json::from_str(&plan.after).unwrap();
+        assert_eq!(after["servers"]["a"]["env"]["KEY"], "${input:key}");
     }
 }

@@ -1,11 +1,15 @@
 //! `upstream/*`: the servers people connect.
 
 use super::{House, answer};
+use crate::importers::secrets;
 use athena_schemas::catalog::Command;
-use athena_schemas::context::Context;
-use athena_schemas::layers::upstream::{self as schema, Enrol, Report, Service, Settle, Status, Strike};
+use athena_schemas::context::{Context, Scope};
+use athena_schemas::layers::upstream::{
+    self as schema, Enrol, Report, Server, Service, Settle, Status, Strike,
+};
+use athena_schemas::operation::to_json;
 use athena_schemas::ports::Answer;
-use athena_schemas::refusal::Refusal;
+use athena_schemas::refusal::{Code, Refusal};
 use std::time::Instant;
 
 pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result<Answer, Refusal> {
@@ -31,8 +35,70 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
 
 /// Configured first, so that a name that is not allowed is refused; recorded then, so that it is there after a restart.
 async fn add(house: &House, cx: Context, op: schema::Add) -> Result<Answer, Refusal> {
-    house.upstreams.configure(&op.server, op.config.clone())?;
-    decide(house, cx, schema::Command::Enrol(Enrol { server: op.server, config: op.config })).await
+    let config = without_secrets(house, &cx, &op.server, op.config).await?;
+    if op.fresh && house.upstreams.names().contains(&op.server) {
+        let roster = decide(house, beside(&cx, "roster"), schema::Command::Roster(schema::Roster {})).await?;
+        if roster.value.get(&op.server) != Some(&to_json(&config)?) {
+            return Err(Refusal::new(
+                Code::Conflict,
+                format!("there is an upstream {} already, reached in another way", op.server),
+            )
+            .hint("another name, or athena upstream remove first"));
+        }
+    }
+    house.upstreams.configure(&op.server, config.clone())?;
+    let done = decide(house, cx, schema::Command::Enrol(Enrol { server: op.server, config })).await?;
+    house.upstreams.warm();
+    Ok(done)
+}
+
+/// A configuration as it may be recorded: a secret lies in the vault, `${vault:TOKEN}` in its place. A server belongs to no
+/// project, so what the router replaced by tokens of the caller's project is put back first and kept in the store's own vault.
+async fn without_secrets(
+    house: &House,
+    cx: &Context,
+    server: &str,
+    config: Server,
+) -> Result<Server, Refusal> {
+    let purpose = format!("configuration of upstream {server}");
+    let plain = house.tokenizer.reveal(cx, to_json(&config)?, &[String::new()], &purpose).await?;
+    let mut config: Server =
+        serde_json::from_value(plain).map_err(|error| Refusal::internal(error.to_string()))?;
+    let own = beside(cx, "vault");
+    let mut kept = Vec::new();
+    for secret in secrets::take(server, &mut config) {
+        let token = house.tokenizer.keep(&own, &secret.value).await?;
+        kept.push((secrets::reference(&secret.name), secrets::reference(&token)));
+    }
+    for text in secrets::texts(&mut config) {
+        if text.contains("${vault:") {
+            for (named, token) in &kept {
+                *text = text.replace(named, token);
+            }
+        } else {
+            let (masked, _) = house.tokenizer.tokenize_text(&own, text).await?;
+            *text = referring(&masked);
+        }
+    }
+    Ok(config)
+}
+
+/// The context of a step on the way, in the store's own scope.
+fn beside(cx: &Context, step: &str) -> Context {
+    Context::new(cx.now_ms, cx.caller.clone(), Scope::default(), cx.command.child(step))
+}
+
+/// A text in which every token is a reference to the vault.
+fn referring(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut from = 0;
+    for (start, end) in athena_actors::privacy::token::find(text) {
+        out.push_str(text.get(from..start).unwrap_or_default());
+        out.push_str(&secrets::reference(text.get(start..end).unwrap_or_default()));
+        from = end;
+    }
+    out.push_str(text.get(from..).unwrap_or_default());
+    out
 }
 
 async fn test(house: &House, op: schema::Test) -> Result<Answer, Refusal> {

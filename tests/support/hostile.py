@@ -165,7 +165,8 @@ def call(request):
         answers = [json.loads(sys.stdin.readline()) for _ in range(3)]
         text(request, json.dumps([a.get("error", {}).get("message") or a.get("result") for a in answers]))
     elif name == "environment":
-        text(request, json.dumps(dict(os.environ)))
+        # The sum says which key arrived, where the key itself would be masked.
+        text(request, json.dumps({**os.environ, "KEY_SUM": sum(os.environ.get("API_KEY", "").encode())}))
     elif name == "children":
         pid = os.fork()
         if pid == 0:

@@ -108,6 +108,16 @@ impl Tokenizer {
         self.replace(cx, text, &detect::detect(text)).await
     }
 
+    /// Keeps a whole text as a secret, whatever it looks like. Answers its token.
+    ///
+    /// # Errors
+    /// When the log or the keys refuse.
+    pub async fn keep(&self, cx: &Context, text: &str) -> Result<String, Refusal> {
+        let secret = Secret { kind: "SECRET.kept", token_type: "SECRET", written: text.to_owned() };
+        let mut tokens = self.tokens(cx, vec![secret]).await?;
+        tokens.pop().ok_or_else(|| Refusal::internal("a value was given no token"))
+    }
+
     /// Replaces what is sensitive in code, inside `literals` only: byte ranges of the contents of strings, templates and comments.
     ///
     /// # Errors

@@ -89,6 +89,22 @@ fn server(name: &str, entry: &Value) -> Result<Server, Refusal> {
     if fields.get("enabled") == Some(&Value::Bool(false)) {
         fields.insert("disabled".into(), true.into());
     }
+    // Codex names the variables that hold them.
+    let mut named = Vec::new();
+    if let Some(Value::String(variable)) = fields.get("bearer_token_env_var") {
+        named.push(("Authorization".to_string(), format!("Bearer ${{{variable}}}")));
+    }
+    if let Some(Value::Object(headers)) = fields.get("env_http_headers") {
+        let variables = headers.iter().filter_map(|(name, variable)| Some((name, variable.as_str()?)));
+        named.extend(variables.map(|(name, variable)| (name.clone(), format!("${{{variable}}}"))));
+    }
+    if !named.is_empty() {
+        let key = if fields.contains_key("http_headers") { "http_headers" } else { "headers" };
+        let headers = fields.entry(key).or_insert_with(|| Value::Object(Map::new()));
+        if let Some(headers) = headers.as_object_mut() {
+            headers.extend(named.into_iter().map(|(name, value)| (name, Value::String(value))));
+        }
+    }
     if let Some(seconds) = fields.get("tool_timeout_sec").and_then(Value::as_f64) {
         fields.entry("timeout_ms").or_insert_with(|| ((seconds * 1000.0) as u64).into());
     }
@@ -105,7 +121,7 @@ pub fn is_self(server: &Server) -> bool {
     words
         .iter()
         .position(|word| word == "athena")
-        .is_some_and(|at| words.get(at + 1).is_some_and(|next| next == "serve"))
+        .is_some_and(|at| words.iter().skip(at + 1).any(|word| word == "serve"))
 }
 
 /// Replaces `${NAME}`, `${NAME:-default}` and VS Code's `${env:NAME}` from `lookup`.
@@ -164,6 +180,10 @@ mod tests {
             assert!(!servers["a"].env.contains_key("OFF"));
         }
         let codex = servers(&json!({"mcp_servers": {"my server": {"url": "http://x", "enabled": false, "tool_timeout_sec": 1.5}}})).unwrap();
+        let bearer =
+            servers(&json!({"mcp_servers": {"b": {"url": "http://x", "bearer_token_env_var": "KEY"}}}))
+                .unwrap();
+        assert_eq!(bearer["b"].headers["Authorization"], "Bearer ${KEY}");
         assert!(codex["my_server"].disabled);
         assert_eq!(codex["my_server"].timeout_ms, Some(1_500));
         assert!(servers(&json!({})).is_err());
@@ -180,6 +200,7 @@ mod tests {
         };
         assert!(is_self(&server("athena", &["serve"])));
         assert!(is_self(&server("/usr/bin/athena.exe", &["serve", "--store", "x"])));
+        assert!(is_self(&server("/opt/athena", &["--store", "/x", "serve"])));
         assert!(is_self(&server("npx", &["-y", "athena", "serve"])));
         assert!(!is_self(&server("athena", &["__sample", "documents"])));
         assert!(!is_self(&server("other", &["serve"])));

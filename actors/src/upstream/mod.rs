@@ -146,10 +146,8 @@ impl Upstreams {
 
     /// Starts, in the background, every server of whose tools nothing is known yet.
     pub fn warm(&self) {
-        for face in self.read().values() {
-            if !face.catalogue().known {
-                let _ = face.slot.cast(Message::Warm);
-            }
+        for face in self.read().values().filter(|face| !face.catalogue().known) {
+            let _ = self.gateway.cast(Order::Warm(face.name.clone()));
         }
     }
 
@@ -490,6 +488,7 @@ async fn ask<T: Send + 'static>(
 /// What the gateway is told.
 enum Order {
     Run(String),
+    Warm(String),
     End(String),
 }
 
@@ -529,6 +528,11 @@ impl Actor for Gateway {
             Order::Run(name) => {
                 running.end(&name).await;
                 running.run(&me, &name).await?;
+            }
+            Order::Warm(name) => {
+                if let Some(face) = running.upstreams.read().get(&name) {
+                    let _ = face.slot.cast(Message::Warm);
+                }
             }
             Order::End(name) => running.end(&name).await,
         }

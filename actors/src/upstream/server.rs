@@ -482,7 +482,8 @@ async fn open(
 /// The values of the vault that a configuration names as `${vault:NAME}`, and its access token where it has one.
 async fn secrets(ledger: &dyn Ledger, server: &str, config: &Server) -> BTreeMap<String, String> {
     let mut wanted = std::collections::BTreeSet::from([super::OAUTH.to_string()]);
-    let texts = config.env.values().chain(config.headers.values()).chain(&config.args).chain(&config.url);
+    let texts = config.env.values().chain(config.headers.values()).chain(&config.args);
+    let texts = texts.chain(&config.url).chain(&config.command).chain(&config.cwd);
     for text in texts {
         for part in text.split("${vault:").skip(1) {
             wanted.extend(part.split_once('}').map(|(name, _)| format!("vault:{name}")));

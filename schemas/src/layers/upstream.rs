@@ -361,8 +361,11 @@ pub struct Report {
 pub struct Add {
     /// Its name: letters, digits, `_` and `-`.
     pub server: String,
-    /// How it is reached.
+    /// How it is reached. What is secret in it is kept in the vault; only a reference is recorded.
     pub config: Server,
+    /// Refuse where a server of this name is reached in another way.
+    #[serde(default)]
+    pub fresh: bool,
 }
 
 impl Operation for Add {
