@@ -6,6 +6,7 @@
     reason = "helpers of tests may die"
 )]
 
+mod approvals;
 mod cli;
 mod daemon;
 mod faults;

@@ -107,6 +107,8 @@ pub(crate) struct Mcp {
     next: u64,
     /// Every line the server sent.
     pub heard: String,
+    /// Answers what the server asks the person at the client.
+    person: Option<Box<dyn FnMut(&Value) -> Value>>,
 }
 
 impl Mcp {
@@ -117,10 +119,25 @@ impl Mcp {
 
     /// The same with a command of one's own.
     pub(crate) fn with(command: &mut Command) -> Self {
+        Self::greeted(Self::bare(command), &json!({}))
+    }
+
+    /// A client whose person answers what it is asked.
+    pub(crate) fn with_person(store: &Store, person: impl FnMut(&Value) -> Value + 'static) -> Self {
+        let mut mcp = Self::bare(store.command(&["serve"]).stderr(Stdio::null()));
+        mcp.person = Some(Box::new(person));
+        Self::greeted(mcp, &json!({"elicitation": {}}))
+    }
+
+    /// A client that says no hello: the newer era of the protocol has none.
+    pub(crate) fn bare(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut mcp = Self { child, input, output, next: 0, heard: String::new() };
-        let client = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
+        Self { child, input, output, next: 0, heard: String::new(), person: None }
+    }
+
+    fn greeted(mut mcp: Self, capabilities: &Value) -> Self {
+        let client = json!({"protocolVersion": "2025-11-25", "capabilities": capabilities, "clientInfo": {"name": "test", "version": "1"}});
         mcp.ask("initialize", client);
         mcp.say(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         mcp
@@ -154,6 +171,23 @@ impl Mcp {
                 serde_json::from_str(&line).unwrap_or_else(|e| panic!("stdout: {line:?}: {e}"));
             if message["id"] == json!(id) && message.get("method").is_none() {
                 return message;
+            }
+            if let (Some("elicitation/create"), Some(person)) = (message["method"].as_str(), &mut self.person)
+            {
+                let result = person(&message["params"]);
+                self.say(&json!({"jsonrpc": "2.0", "id": message["id"], "result": result}));
+            }
+        }
+    }
+
+    /// The next notification of a method.
+    pub(crate) fn told(&mut self, method: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "the server hung up");
+            let message: Value = serde_json::from_str(&line).unwrap();
+            if message["method"] == method {
+                return message["params"].clone();
             }
         }
     }

@@ -74,11 +74,13 @@ impl Serve {
             .out
             .note(&format!("MCP at http://{address}/mcp; the bearer token is in {}", token_file.display()));
         let hello = self.hello(session, Mode::AgentCalls, "http");
+        let secret = http::token(&attach.place.store.join("front.key"))?;
+        // What a person answers goes another way than what an agent asks.
+        let people = Arc::new(Client::new(session.attach()?, self.hello(session, Mode::Calls, "http")));
         let scope = hello.scope.clone();
         let router = Arc::new(Client::new(attach, hello));
-        let profile = self.profile;
-        let front = move || Front::new(router.clone(), profile, scope.clone(), random_name());
-        http::serve(listener, door, front, end).await?;
+        let front = Front::new(router, self.profile, scope, String::new()).asking(people, &secret);
+        http::serve(listener, door, move || front.another(random_name()), end).await?;
         Ok(0)
     }
 }

@@ -222,7 +222,10 @@ async fn speak_mcp(
     shared: &Arc<Shared>,
 ) -> std::io::Result<()> {
     use rmcp::ServiceExt;
-    let front = mcp::Front::new(shared.router.clone(), profile, scope, name);
+    let secret = mcp::http::token(&std::path::Path::new(&shared.store).join("front.key"))
+        .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
+    let front =
+        mcp::Front::new(shared.router.clone(), profile, scope, name).asking(shared.router.clone(), &secret);
     match front.serve((lines.into_inner(), out)).await {
         Ok(running) => {
             let _ = running.waiting().await;

@@ -1,42 +1,88 @@
 //! The server handler: one per connection.
 
+use super::approval::Step;
 use super::profile::{Profile, instructions};
+use super::resources::{self, Looking};
 use super::tools::{self, Asked};
-use super::{prompts, resources};
+use super::watch::{WATCHED_MAX, Watch, Watches, pace};
+use super::{prompts, skills};
+use crate::daemon::client::random_name;
 use athena_schemas::context::{Caller, Channel, Party, Scope};
 use athena_schemas::ports::Router;
+use athena_schemas::refusal::Refusal;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
-    CompletionInfo, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities,
-    ServerConfig, Tool,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
+    CompleteResult, CompletionInfo, CreateTaskResult, GetPromptRequestParams, GetPromptResponse,
+    GetSkillRequestParams, GetSkillResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
+    PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
+    RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams,
 };
-use rmcp::service::RequestContext;
+use rmcp::service::{RequestContext, SubscriptionContext};
+use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a client that asked for progress hears of a long call.
 const BEAT: Duration = Duration::from_secs(1);
+/// A call that takes longer becomes a task, where the client can follow one.
+const TASK_AFTER: Duration = Duration::from_secs(5);
+/// What pollers of a task are told to wait, milliseconds.
+const POLL_MS: u64 = 500;
 
 /// One client's front.
 #[derive(Clone)]
 pub struct Front {
     router: Arc<dyn Router>,
+    /// The way of a person's answer to a question.
+    pub(super) people: Arc<dyn Router>,
     profile: Profile,
     scope: Scope,
     /// Random name of the front: with a JSON-RPC id it makes a retry safe. Empty where ids mean nothing (HTTP without sessions).
     name: String,
+    /// Seals what travels through clients.
+    pub(super) seal: Arc<RequestStateCodec>,
+    tasks: TaskManager,
+    watches: Watches,
 }
+
+/// A call under way.
+type Work = Pin<Box<dyn Future<Output = Result<CallToolResult, ErrorData>> + Send>>;
 
 impl Front {
     /// A front of `router` for a client that works in `scope`.
     pub fn new(router: Arc<dyn Router>, profile: Profile, scope: Scope, name: String) -> Self {
-        Self { router, profile, scope, name }
+        let seal = codec(&format!("{}{}", random_name(), random_name()));
+        let people = router.clone();
+        Self {
+            router,
+            people,
+            profile,
+            scope,
+            name,
+            seal,
+            tasks: TaskManager::new(),
+            watches: Watches::default(),
+        }
     }
 
-    fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
+    /// The same, with a way of its own for what people answer, and a secret under which state outlives this process.
+    #[must_use]
+    pub fn asking(mut self, people: Arc<dyn Router>, secret: &str) -> Self {
+        (self.people, self.seal) = (people, codec(secret));
+        self
+    }
+
+    /// The front of another connection: what was begun over one can be followed over the other.
+    #[must_use]
+    pub fn another(&self, name: String) -> Self {
+        Self { name, watches: Watches::default(), ..self.clone() }
+    }
+
+    pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
         let name = context.client_info().map_or_else(|| "mcp".into(), |client| client.name);
         Caller {
             party: Party::Agent,
@@ -48,13 +94,49 @@ impl Front {
         }
     }
 
-    fn asked(&self, context: &RequestContext<RoleServer>) -> Asked<'_> {
-        Asked { router: &*self.router, caller: self.caller(context), key: self.key(context) }
+    fn asked(&self, context: &RequestContext<RoleServer>) -> Asked {
+        let key = (!self.name.is_empty()).then(|| format!("{}/{}", self.name, context.id));
+        Asked { router: self.router.clone(), caller: self.caller(context), key }
     }
 
-    fn key(&self, context: &RequestContext<RoleServer>) -> Option<String> {
-        (!self.name.is_empty()).then(|| format!("{}/{}", self.name, context.id))
+    /// For what a subscription looks at: reads, under no key.
+    fn watching(&self) -> Looking {
+        let caller = Caller {
+            party: Party::Agent,
+            channel: Channel::Mcp,
+            name: "subscription".into(),
+            holds: self.scope.clone(),
+            scope: self.scope.clone(),
+            run: None,
+        };
+        Looking(Asked { router: self.router.clone(), caller, key: None })
     }
+
+    /// For reading resources.
+    fn looking(&self, context: &RequestContext<RoleServer>) -> Looking {
+        Looking(self.asked(context))
+    }
+
+    /// The rest of a long call as a task.
+    fn task(&self, work: Work) -> CallToolResponse {
+        let options = TaskOptions::new().with_poll_interval_ms(POLL_MS);
+        let task = self.tasks.spawn(options, |task: TaskContext| {
+            Box::pin(async move {
+                tokio::select! {
+                    // Dropping the work gives up the run behind it.
+                    () = task.cancelled() => Err(TaskExit::Cancelled),
+                    answer = work => answer.map_err(TaskExit::Error),
+                }
+            })
+        });
+        CallToolResponse::Task(CreateTaskResult::new(task))
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a derived key is 32 bytes, which is what a key must have at least")]
+fn codec(secret: &str) -> Arc<RequestStateCodec> {
+    let key = blake3::derive_key("athena 2026 request state of the MCP front", secret.as_bytes());
+    Arc::new(RequestStateCodec::try_new(key.to_vec()).expect("the key is long enough"))
 }
 
 impl ServerHandler for Front {
@@ -62,8 +144,11 @@ impl ServerHandler for Front {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
+            .enable_resources_subscribe()
             .enable_prompts()
             .enable_completions()
+            .enable_tasks()
+            .enable_skills()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("athena", env!("CARGO_PKG_VERSION")).with_title("Athena"))
@@ -87,15 +172,42 @@ impl ServerHandler for Front {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let asked = Asked { router: &*self.router, caller: self.caller(&context), key: self.key(&context) };
-        let params = request.arguments.map_or_else(|| serde_json::json!({}), Into::into);
-        let work = tools::call(&asked, self.profile, &request.name, params);
-        tokio::select! {
-            answer = work => answer.map(CallToolResponse::Complete),
-            // Dropping the call gives up the run behind it.
-            () = context.ct.cancelled() => Ok(CallToolResponse::Complete(CallToolResult::error(Vec::new()))),
-            () = beat(&context) => Err(ErrorData::internal_error("the connection closed", None)),
+        let retried = self.retried(&request, &context).await?;
+        let params = retried.or(request.arguments.map(Into::into)).unwrap_or_else(|| serde_json::json!({}));
+        let (mut asked, profile, name) = (self.asked(&context), self.profile, request.name);
+        if profile.is_operators(&name) {
+            asked.caller.party = Party::Host;
         }
+        let again = asked.again();
+        let mut work: Work = Box::pin(async move { tools::call(&asked, profile, &name, params).await });
+        let follows = context.client_capabilities().is_some_and(|client| client.supports_tasks());
+        let answer = tokio::select! {
+            answer = &mut work => answer?,
+            // Dropping the call gives up the run behind it.
+            () = context.ct.cancelled() => return Ok(CallToolResponse::Complete(CallToolResult::error(Vec::new()))),
+            () = beat(&context) => return Err(ErrorData::internal_error("the connection closed", None)),
+            () = tokio::time::sleep(TASK_AFTER), if follows => return Ok(self.task(work)),
+        };
+        Ok(match self.settled(answer, &again, &context).await? {
+            Step::Done(result) => CallToolResponse::Complete(result),
+            Step::Ask(required) => CallToolResponse::InputRequired(required),
+        })
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.tasks.cancel_task(&request.task_id)
     }
 
     async fn list_resources(
@@ -103,7 +215,7 @@ impl ServerHandler for Front {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        resources::list(&self.asked(&context)).await
+        resources::list(&self.looking(&context)).await
     }
 
     async fn list_resource_templates(
@@ -119,7 +231,76 @@ impl ServerHandler for Front {
         request: ReadResourceRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        resources::read(&self.asked(&context), &request.uri).await.map(ReadResourceResponse::Complete)
+        resources::read(&self.looking(&context), &request.uri).await.map(ReadResourceResponse::Complete)
+    }
+
+    async fn subscribe(
+        &self,
+        request: SubscribeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        resources::read(&self.looking(&context), &request.uri).await?;
+        self.watches.add(self.watching(), request.uri, context.peer.clone()).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: UnsubscribeRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        self.watches.remove(&request.uri);
+        Ok(())
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        // The lists of this front never change; resources do.
+        let uris: Vec<String> =
+            requested.resource_subscriptions.iter().flatten().take(WATCHED_MAX).cloned().collect();
+        Some(SubscriptionFilter::builder().resource_subscriptions(uris).build())
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        let asked = self.watching();
+        let mut watched = Vec::new();
+        for uri in context.accepted().resource_subscriptions.iter().flatten() {
+            watched.push(Watch::of(&asked, uri.clone()).await);
+        }
+        let mut ticks = pace();
+        loop {
+            tokio::select! {
+                () = context.cancelled() => return Ok(()),
+                _ = ticks.tick() => {}
+            }
+            for watch in &mut watched {
+                if watch.changed(&asked).await
+                    && context.sink().notify_resource_updated(watch.uri()).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn list_skills(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListSkillsResult, ErrorData> {
+        let skills = skills::list(&self.asked(&context)).await.map_err(|refusal| broken(&refusal))?;
+        Ok(ListSkillsResult::with_all_items(skills))
+    }
+
+    async fn get_skill(
+        &self,
+        request: GetSkillRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetSkillResult, ErrorData> {
+        let found =
+            skills::get(&self.asked(&context), &request.uri).await.map_err(|refusal| broken(&refusal))?;
+        let missing = || {
+            ErrorData::resource_not_found("Skill not found", Some(serde_json::json!({ "uri": request.uri })))
+        };
+        found.map(GetSkillResult::new).ok_or_else(missing)
     }
 
     async fn list_prompts(
@@ -143,14 +324,21 @@ impl ServerHandler for Front {
         request: CompleteRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CompleteResult, ErrorData> {
+        let (asked, begun) = (self.looking(&context), &request.argument.value);
         let values = match request.argument.name.as_str() {
-            "path" => resources::complete_path(&self.asked(&context), &request.argument.value).await,
+            "path" => resources::complete_path(&asked, begun).await,
+            "name" => resources::complete_skill(&asked, begun).await,
+            "id" => resources::complete_run(&asked, begun).await,
             _ => Vec::new(),
         };
         let completion =
             CompletionInfo::new(values).map_err(|e| ErrorData::internal_error(e.to_string(), None))?;
         Ok(CompleteResult::new(completion))
     }
+}
+
+fn broken(refusal: &Refusal) -> ErrorData {
+    ErrorData::internal_error(refusal.to_string(), None)
 }
 
 /// Tells a client that asked for it that the call is still under way; ends only when the client is gone.

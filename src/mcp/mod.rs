@@ -1,16 +1,21 @@
 //! The MCP front: what a model sees of Athena. Four tools; everything else is code and files behind them.
 //!
-//! [`profile`] is what is shown, [`tools`] what the tools do, [`snippet`] what a wrong call is told; [`resources`] and
-//! [`prompts`] are for clients whose people like them; [`http`] is the other way in.
+//! [`profile`] is what is shown, [`tools`] what the tools do, [`approval`] how a person is asked, [`snippet`] what a wrong call is
+//! told, [`legacy`] what things were called once; [`resources`], [`watch`], [`skills`] and [`prompts`] are for clients whose
+//! people like them; [`http`] is the other way in.
 
+mod approval;
 pub mod conformance;
 mod handler;
 pub mod http;
+mod legacy;
 pub mod profile;
 mod prompts;
 mod resources;
+mod skills;
 mod snippet;
 pub(crate) mod tools;
+mod watch;
 
 pub use handler::Front;
 pub use profile::Profile;

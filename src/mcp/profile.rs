@@ -15,17 +15,31 @@ pub enum Profile {
     /// These and `recall` and `remember`.
     #[default]
     Default,
+    /// These and `run_skill`.
+    Skills,
+    /// These and what an operator asks: approvals, runs, the vault's counts. Answers nothing that a person must.
+    Admin,
+    /// The default and every tool of the first description, under its name then.
+    Legacy,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: &[Self] = &[Self::Code, Self::Default];
+    pub const ALL: &[Self] = &[Self::Code, Self::Default, Self::Skills, Self::Admin, Self::Legacy];
 
     fn name(self) -> &'static str {
         match self {
             Self::Code => "code",
             Self::Default => "default",
+            Self::Skills => "skills",
+            Self::Admin => "admin",
+            Self::Legacy => "legacy",
         }
+    }
+
+    /// Whether a tool of this profile asks what otherwise people ask at the command line. It reads alone.
+    pub(super) fn is_operators(self, tool: &str) -> bool {
+        self == Self::Admin && matches!(tool, "approve_status" | "audit" | "privacy_stats")
     }
 
     /// The profile's tools, in their order.
@@ -61,7 +75,9 @@ static FRONT: LazyLock<Shown> = LazyLock::new(|| {
             .filter_map(|name| written.tools.iter().find(|tool| tool.name == *name).cloned())
             .collect()
     };
-    let shown = written.profiles.iter().map(|(name, tools)| (name.clone(), pick(tools.clone()))).collect();
+    let mut shown: BTreeMap<String, Vec<Tool>> =
+        written.profiles.iter().map(|(name, tools)| (name.clone(), pick(tools.clone()))).collect();
+    shown.entry("legacy".into()).or_default().extend(super::legacy::tools());
     Shown { instructions: written.instructions, shown }
 });
 
@@ -86,7 +102,12 @@ mod tests {
     fn every_profile_has_the_tools_it_names() {
         let written: Written = serde_json::from_str(include_str!("front.json")).unwrap();
         for profile in Profile::ALL {
-            assert_eq!(profile.tools().len(), written.profiles[profile.name()].len(), "{profile:?}");
+            let older = if *profile == Profile::Legacy { crate::mcp::legacy::tools().count() } else { 0 };
+            assert_eq!(profile.tools().len(), written.profiles[profile.name()].len() + older, "{profile:?}");
+            let mut names: Vec<&str> = profile.tools().iter().map(|tool| tool.name.as_ref()).collect();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), profile.tools().len(), "{profile:?}: a name twice");
         }
         assert_eq!(written.profiles.len(), Profile::ALL.len());
     }
@@ -95,6 +116,8 @@ mod tests {
     fn the_default_front_costs_at_most_550_tokens() {
         assert!(tokens(Profile::Default) <= 550, "{}", tokens(Profile::Default));
         assert!(tokens(Profile::Code) < tokens(Profile::Default));
+        assert!(tokens(Profile::Skills) <= 620, "{}", tokens(Profile::Skills));
+        assert!(tokens(Profile::Admin) <= 900, "{}", tokens(Profile::Admin));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! Resources: memory items by id, and the typed files that code imports.
+//! Resources: memory items and runs by id, skills, and the typed files that code imports.
 
-use super::tools::Ask;
+use super::skills;
+use super::tools::{Ask, Asked};
+use athena_schemas::context::Party;
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::ErrorData;
 use rmcp::model::{ListResourcesResult, ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
@@ -10,8 +12,23 @@ use serde_json::{Value, json};
 const FILES: &str = "athena://files";
 /// Memory items: `athena://memory/ep_…`.
 const MEMORY: &str = "athena://memory/";
+/// Runs with what they did: `athena://run/run_…`.
+const RUNS: &str = "athena://run/";
 /// Completions offered at most: MCP allows no more.
 const VALUES_MAX: usize = 100;
+
+/// A look at resources. What the runs of its project did, a client may read here, though not call.
+pub(super) struct Looking(pub(super) Asked);
+
+impl Ask for Looking {
+    async fn ask(&self, op: &str, params: Value) -> Result<Value, Refusal> {
+        let mut asked = self.0.again();
+        if matches!(op, "run/show" | "run/list") {
+            asked.caller.party = Party::Host;
+        }
+        asked.ask(op, params).await
+    }
+}
 
 /// What can be read by a pattern.
 pub(super) fn templates() -> Vec<ResourceTemplate> {
@@ -20,6 +37,14 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
             .with_title("A memory")
             .with_description("A memory with its source and time, by its id")
             .with_mime_type("application/json"),
+        ResourceTemplate::new(format!("{RUNS}{{id}}"), "run")
+            .with_title("A run")
+            .with_description("A run with its code and every step it took, by its id")
+            .with_mime_type("application/json"),
+        ResourceTemplate::new(format!("{}{{name}}/SKILL.md", skills::SCHEME), "skill")
+            .with_title("A skill")
+            .with_description("A stored procedure: what it does, its arguments, how to run it")
+            .with_mime_type("text/markdown"),
         ResourceTemplate::new(format!("{FILES}/{{+path}}"), "file")
             .with_title("A typed file")
             .with_description("A function of an upstream server, of Athena or of a skill, as code imports it")
@@ -38,6 +63,12 @@ pub(super) async fn list(asked: &impl Ask) -> Result<ListResourcesResult, ErrorD
             found.push(Resource::new(uri, name).with_mime_type("text/plain"));
         }
     }
+    for skill in skills::list(asked).await.unwrap_or_default() {
+        let manual = Resource::new(skill.uri.clone(), skill.name().to_owned());
+        found.push(
+            manual.with_description(skill.frontmatter.description.clone()).with_mime_type("text/markdown"),
+        );
+    }
     Ok(ListResourcesResult::with_all_items(found))
 }
 
@@ -47,6 +78,13 @@ pub(super) async fn read(asked: &impl Ask, uri: &str) -> Result<ReadResourceResu
         let (op, params) = getter(id).ok_or_else(|| unknown(uri))?;
         let item = asked.ask(op, params).await.map_err(|refusal| failed(uri, &refusal))?;
         (item.to_string(), "application/json")
+    } else if let Some(id) = uri.strip_prefix(RUNS) {
+        let run =
+            asked.ask("run/show", json!({ "run": id })).await.map_err(|refusal| failed(uri, &refusal))?;
+        (run.to_string(), "application/json")
+    } else if uri.starts_with(skills::SCHEME) {
+        let file = skills::read(asked, uri).await.map_err(|refusal| failed(uri, &refusal))?;
+        file.ok_or_else(|| unknown(uri))?
     } else if let Some(path) = uri.strip_prefix(FILES).filter(|path| path.starts_with('/')) {
         let text = asked.ask("files/read", json!({ "path": path })).await;
         let text = match text {
@@ -75,6 +113,20 @@ pub(super) async fn complete_path(asked: &impl Ask, begun: &str) -> Vec<String> 
     paths.filter(|path| path.starts_with(begun)).take(VALUES_MAX).collect()
 }
 
+/// Names of skills that begin as `begun` does.
+pub(super) async fn complete_skill(asked: &impl Ask, begun: &str) -> Vec<String> {
+    let skills = skills::list(asked).await.unwrap_or_default();
+    let names = skills.iter().map(|skill| skill.name().to_owned());
+    names.filter(|name| name.starts_with(begun)).take(VALUES_MAX).collect()
+}
+
+/// Runs, newest first, whose ids begin as `begun` does.
+pub(super) async fn complete_run(asked: &impl Ask, begun: &str) -> Vec<String> {
+    let runs = asked.ask("run/list", json!({ "limit": VALUES_MAX })).await.unwrap_or_default();
+    let ids = runs.as_array().into_iter().flatten().filter_map(|run| run.get("run")?.as_str());
+    ids.filter(|id| id.starts_with(begun)).map(str::to_owned).collect()
+}
+
 /// The operation that gives an item, by the kind of its id.
 fn getter(id: &str) -> Option<(&'static str, Value)> {
     let (kind, _) = id.split_once('_')?;
@@ -100,7 +152,7 @@ fn unknown(uri: &str) -> ErrorData {
 
 fn failed(uri: &str, refusal: &Refusal) -> ErrorData {
     match refusal.code {
-        Code::NotFound | Code::Invalid => unknown(uri),
+        Code::NotFound | Code::Invalid | Code::Denied => unknown(uri),
         _ => ErrorData::internal_error(refusal.to_string(), Some(json!({ "uri": uri }))),
     }
 }

@@ -1,5 +1,6 @@
 //! What the tools do: each is one call of the router.
 
+use super::legacy;
 use super::profile::Profile;
 use super::snippet::execute_for;
 use athena_schemas::context::Caller;
@@ -9,6 +10,7 @@ use rmcp::ErrorData;
 use rmcp::model::CallToolResult;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// Whoever can make a call of the router.
 pub(crate) trait Ask: Sync {
@@ -17,16 +19,23 @@ pub(crate) trait Ask: Sync {
 }
 
 /// One call of a tool by an MCP client.
-pub(crate) struct Asked<'a> {
+pub(crate) struct Asked {
     /// The one way in.
-    pub(crate) router: &'a dyn Router,
+    pub(crate) router: Arc<dyn Router>,
     /// Who asks.
     pub(crate) caller: Caller,
     /// What makes a retry safe.
     pub(crate) key: Option<String>,
 }
 
-impl Ask for Asked<'_> {
+impl Asked {
+    /// For what follows from the same call: the key is its first part's alone.
+    pub(crate) fn again(&self) -> Self {
+        Self { router: self.router.clone(), caller: self.caller.clone(), key: None }
+    }
+}
+
+impl Ask for Asked {
     async fn ask(&self, op: &str, params: Value) -> Result<Value, Refusal> {
         let request = Request { idempotency_key: self.key.clone(), ..Request::new(op, params) };
         self.router.call(&self.caller, request).await.map(|answer| answer.value)
@@ -44,11 +53,22 @@ pub(crate) async fn call(
     if !profile.tools().iter().any(|tool| tool.name == name) {
         return not_a_tool(profile, name, &params);
     }
-    Ok(match answer(asked, name, params).await {
+    if let Some(older) = legacy::find(name) {
+        let (op, params) = older.call(params);
+        let mut result = shown(asked.ask(op, params).await.map(|value| listed("result", value)));
+        result.meta = Some(older.note());
+        return Ok(result);
+    }
+    Ok(shown(answer(asked, name, params).await))
+}
+
+/// An answer as a client gets it.
+pub(super) fn shown(answer: Result<Value, Refusal>) -> CallToolResult {
+    match answer {
         Ok(value) if went_wrong(&value) => CallToolResult::structured_error(value),
         Ok(value) => CallToolResult::structured(value),
         Err(refusal) => refused(&refusal),
-    })
+    }
 }
 
 /// What a tool answers, for MCP and the command line alike: always an object.
@@ -61,6 +81,10 @@ pub(crate) async fn answer(asked: &impl Ask, name: &str, params: Value) -> Resul
         "search" => search(asked, &params).await,
         "recall" => recall(asked, &params).await,
         "remember" => remember(asked, &params).await,
+        "run_skill" => asked.ask("procedural/execute", params).await,
+        "approve_status" => Ok(listed("approvals", asked.ask("approval/list", params).await?)),
+        "audit" => Ok(listed("runs", asked.ask("run/list", params).await?)),
+        "privacy_stats" => asked.ask("privacy/stats", params).await,
         _ => Err(Refusal::not_found(format!("there is no tool {name}"))),
     }
 }
@@ -246,10 +270,34 @@ mod tests {
     }
 
     async fn ask(name: &str, params: Value) -> (Result<CallToolResult, ErrorData>, Vec<Request>) {
-        let router = Echo::default();
-        let asked = Asked { router: &router, caller: Caller::system(), key: Some("k/1".into()) };
-        let answer = call(&asked, Profile::Default, name, params).await;
-        (answer, router.0.into_inner().unwrap())
+        ask_in(Profile::Default, name, params).await
+    }
+
+    async fn ask_in(
+        profile: Profile,
+        name: &str,
+        params: Value,
+    ) -> (Result<CallToolResult, ErrorData>, Vec<Request>) {
+        let router = Arc::new(Echo::default());
+        let asked = Asked { router: router.clone(), caller: Caller::system(), key: Some("k/1".into()) };
+        let answer = call(&asked, profile, name, params).await;
+        let calls = router.0.lock().unwrap().clone();
+        (answer, calls)
+    }
+
+    #[tokio::test]
+    async fn an_older_tool_leads_to_its_successor_and_says_so() {
+        let (answer, calls) =
+            ask_in(Profile::Legacy, "execute_memory_code", json!({"code": "1", "lang": "ts"})).await;
+        assert_eq!(calls[0].op, "run/execute");
+        assert_eq!(calls[0].params, json!({"code": "1", "language": "ts"}));
+        let note = serde_json::to_value(answer.unwrap().meta).unwrap();
+        assert_eq!(note["deprecated"]["replacement"], "the tool execute");
+        let (answer, calls) = ask_in(Profile::Legacy, "recall_semantic", json!({"text": "kettle"})).await;
+        assert_eq!(calls[0].op, "recall_semantic", "the router knows it, respells and counts it");
+        assert!(answer.unwrap().meta.is_some());
+        let (_, calls) = ask("execute_memory_code", json!({"code": "1"})).await;
+        assert!(calls.is_empty(), "only where the profile is chosen");
     }
 
     #[tokio::test]
