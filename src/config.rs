@@ -46,13 +46,21 @@ pub struct Sandbox {
     pub warm: usize,
     /// Runs at once.
     pub concurrent: usize,
+    /// The CPython for what of Python the built-in engine cannot run: a name or a path; empty for none.
+    pub python: String,
     /// Run code even where the kernel gives no seccomp. In so many words: this is not safe.
     pub allow_weak: bool,
 }
 
 impl Default for Sandbox {
     fn default() -> Self {
-        Self { preset: "balanced".into(), warm: 2, concurrent: 64, allow_weak: false }
+        Self {
+            preset: "balanced".into(),
+            warm: 2,
+            concurrent: 64,
+            python: "python3".into(),
+            allow_weak: false,
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
 use athena_actors::sandbox::presets::Preset;
-use athena_actors::sandbox::spawn::Reexec;
+use athena_actors::sandbox::spawn::Spawn;
+use athena_actors::sandbox::zygote::Zygote;
 use athena_actors::sandbox::{Pool, Sandbox, Settings};
 use athena_actors::supervisor::{Child, Policy as Restarts, Supervisor};
 use athena_actors::upstream::Upstreams;
@@ -361,15 +362,19 @@ fn preset(config: &Config) -> Result<Preset, Refusal> {
 }
 
 fn sandbox(config: &Config) -> Result<Sandbox, Refusal> {
+    let config = &config.sandbox;
     let mut arguments = Vec::new();
-    if config.sandbox.allow_weak {
+    if config.allow_weak {
         arguments.extend(["--least".to_owned(), "none".to_owned()]);
     }
-    let spawn = Reexec::new(arguments)
-        .map_err(|error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}")))?;
-    let settings =
-        Settings { warm: config.sandbox.warm, concurrent: config.sandbox.concurrent, ..Settings::default() };
-    Ok(Sandbox::new(settings, Arc::new(spawn)))
+    let unstarted = |error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}"));
+    let python: Option<Arc<dyn Spawn>> = match config.python.as_str() {
+        "" => None,
+        name => Some(Arc::new(Zygote::python(arguments.clone(), name.into()).map_err(unstarted)?)),
+    };
+    let spawn = Arc::new(Zygote::new(arguments).map_err(unstarted)?);
+    let settings = Settings { warm: config.warm, concurrent: config.concurrent, ..Settings::default() };
+    Ok(Sandbox::with_python(settings, spawn, python))
 }
 
 /// The folder of a store in memory: its keys have to lie somewhere, and go with it.

@@ -7,7 +7,7 @@ use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::time;
-use athena_schemas::layers::run::{self, Metrics, Started, Status, Step, Text, Why};
+use athena_schemas::layers::run::{self, Metrics, Started, Status, Step, Text, Violated, Why};
 use athena_schemas::ports::Recorded;
 use athena_schemas::risk::{Limits, Risk};
 use athena_schemas::wire::Language;
@@ -92,6 +92,21 @@ pub struct SessionRow {
     pub state: Text,
 }
 
+/// What a run did against its bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViolationRow {
+    /// The run.
+    pub run: Id,
+    /// Where it belongs.
+    pub scope: athena_schemas::context::Scope,
+    /// Its position in the log.
+    pub seq: Seq,
+    /// When, milliseconds since 1970.
+    pub at_ms: u64,
+    /// What it was.
+    pub violated: Violated,
+}
+
 /// The read model of runs and sessions. Clones share their rows.
 #[derive(Clone)]
 pub struct Runs {
@@ -99,6 +114,7 @@ pub struct Runs {
     open: Table,
     steps: Table,
     sessions: Table,
+    violations: Table,
 }
 
 impl Runs {
@@ -112,6 +128,7 @@ impl Runs {
             open: store.table("runs_open")?,
             steps: store.table("run_steps")?,
             sessions: store.table("sessions")?,
+            violations: store.table("run_violations")?,
         })
     }
 
@@ -162,6 +179,29 @@ impl Runs {
             true
         })?;
         Ok(steps)
+    }
+
+    /// At most `limit` violations that `takes` takes, newest first, before a position.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn violations(
+        &self,
+        before: Option<Seq>,
+        limit: usize,
+        takes: impl Fn(&ViolationRow) -> bool,
+    ) -> Result<Vec<ViolationRow>, StoreError> {
+        let mut found = Vec::new();
+        let mut failed = None;
+        let upper = before.map_or(Bound::Unbounded, |seq| Bound::Excluded(seq.to_be_bytes().to_vec()));
+        self.violations.scan(&[], (Bound::Unbounded, upper), Order::Descending, &mut |_, value| {
+            match postcard_row(value) {
+                Ok(row) => found.extend(row.filter(&takes)),
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none() && found.len() < limit
+        })?;
+        failed.map_or(Ok(found), Err)
     }
 
     /// All sessions, most recently used first.
@@ -222,7 +262,7 @@ pub(crate) fn first_line(code: &Text) -> String {
 
 impl Fold for Runs {
     const NAME: &'static str = "runs";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Run(event) = event else { return Ok(()) };
@@ -256,7 +296,13 @@ impl Fold for Runs {
     }
 
     fn tables(&self) -> Vec<Table> {
-        vec![self.rows.clone(), self.open.clone(), self.steps.clone(), self.sessions.clone()]
+        vec![
+            self.rows.clone(),
+            self.open.clone(),
+            self.steps.clone(),
+            self.sessions.clone(),
+            self.violations.clone(),
+        ]
     }
 }
 
@@ -313,6 +359,15 @@ impl Runs {
                 steps.push(Step::Note { text: "interrupted: its daemon died".into() });
             }
             run::Event::Violated(violated) => {
+                let Recorded { record, .. } = recorded;
+                let violation = ViolationRow {
+                    run: row.run.clone(),
+                    scope: row.scope.clone(),
+                    seq: record.seq,
+                    at_ms: record.draft.meta.at_ms,
+                    violated: violated.clone(),
+                };
+                batch.put_row(&self.violations, &record.seq.to_be_bytes(), &violation)?;
                 let text =
                     format!("ran against its bounds ({}): {}", violated.bound.as_str(), violated.detail);
                 steps.push(Step::Note { text });

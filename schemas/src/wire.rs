@@ -115,6 +115,11 @@ pub enum FromWorker {
     },
     /// The end.
     Done(Box<Finish>),
+    /// The end, by the kernel: the code got as far as a forbidden system call, which was not made.
+    Trapped {
+        /// Its number, on this machine's architecture.
+        call: u32,
+    },
 }
 
 /// What a worker can do and how it is held.
@@ -190,6 +195,9 @@ pub struct Assessment {
     pub literals: Vec<(u32, u32)>,
     /// Where it does not parse.
     pub syntax: Option<Fault>,
+    /// What of it the engine in the worker cannot run, or may run otherwise than the language says: an engine that knows
+    /// the whole language is to run it, where there is one.
+    pub beyond: Option<Fault>,
 }
 
 /// One finding.

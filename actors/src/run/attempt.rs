@@ -8,7 +8,7 @@ use super::record::{Recorder, hash};
 use super::session::Held;
 use super::tape::{Archive, Tape};
 use super::{Inner, alarm, language, meta};
-use crate::sandbox::Worker;
+use crate::sandbox::{self, Worker};
 use athena_schemas::context::{Caller, Channel, Context, Party};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{
@@ -16,7 +16,7 @@ use athena_schemas::layers::run::{
 };
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::risk::Limits;
-use athena_schemas::wire::{Assessment, Language};
+use athena_schemas::wire::{Assessment, FaultKind, Language};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,9 @@ impl Inner {
         let language = op.language.unwrap_or_else(|| language::detect(code));
         let mut worker = self.worker(parent.is_some(), cancel).await?;
         let looked = self.look(cx, &mut worker, language, code, &op.input).await?;
+        if looked.assessment.beyond.is_some() {
+            worker = self.parts.sandbox.python(worker).await;
+        }
         let session = match &op.session {
             Some(name) => Some(self.hold(cx, name, cancel).await?),
             None => None,
@@ -163,7 +166,7 @@ impl Inner {
         begun: Instant,
         cancel: &CancellationToken,
     ) -> Result<Attempt, Refusal> {
-        let worker = self.worker(tape.started.parent.is_some(), cancel).await?;
+        let worker = self.worker_again(&tape, cancel).await?;
         let session = match &tape.started.session {
             // Its own session, whoever resumes it.
             Some(session) => {
@@ -211,20 +214,15 @@ impl Inner {
         let started = Instant::now();
         let ended = drive(worker, tape.job(), &mut world, cancel).await;
         let worker_us = micros(started);
+        if let Some(violated) = violated(&ended) {
+            alarm(&run, &violated);
+            if let Some(recorder) = world.recorder() {
+                recorder.push(violated)?;
+            }
+        }
         let end = match ended {
             Ended::Done(finish) => End::done(*finish),
-            Ended::Died(death) => {
-                let violated = Violated {
-                    bound: death.bound,
-                    exfiltration: death.bound == Bound::Network,
-                    detail: death.detail.clone(),
-                };
-                alarm(&run, &violated);
-                if let Some(recorder) = world.recorder() {
-                    recorder.push(violated)?;
-                }
-                End::died(&death, &tape.started.limits)
-            }
+            Ended::Died(death) => End::died(&death, &tape.started.limits),
             Ended::Stopped(Stop::Cancelled) => End::of(Status::Cancelled, "Cancelled", "it was cancelled"),
             Ended::Stopped(Stop::Diverged(found)) => End::of(
                 Status::Failed,
@@ -253,6 +251,25 @@ impl Inner {
             worker = worker => worker,
             () = cancel.cancelled() => Err(cancelled()),
         }
+    }
+
+    /// A worker with the engine that the run began on.
+    pub(super) async fn worker_again(
+        &self,
+        tape: &Tape,
+        cancel: &CancellationToken,
+    ) -> Result<Worker, Refusal> {
+        let worker = self.worker(tape.started.parent.is_some(), cancel).await?;
+        if !tape.started.engines.iter().any(|engine| sandbox::is_python(engine)) {
+            return Ok(worker);
+        }
+        let worker = self.parts.sandbox.python(worker).await;
+        if worker.is_python() {
+            return Ok(worker);
+        }
+        let engine = tape.started.engines.join(", ");
+        Err(Refusal::new(Code::Unavailable, format!("the run began on {engine}, which does not start here"))
+            .hint("install python3, or name one in sandbox.python"))
     }
 
     async fn hold(&self, cx: &Context, name: &str, cancel: &CancellationToken) -> Result<Held, Refusal> {
@@ -358,6 +375,26 @@ impl Inner {
             version: 1,
         })
     }
+}
+
+/// The bound a run ended at, if it was one.
+fn violated(ended: &Ended) -> Option<Violated> {
+    let (bound, detail) = match ended {
+        Ended::Died(death) => (death.bound, death.detail.clone()),
+        Ended::Done(finish) => {
+            let fault = finish.result.as_ref().err()?;
+            let bound = match fault.kind {
+                FaultKind::TimedOut => Bound::Time,
+                FaultKind::OutOfMemory => Bound::Memory,
+                FaultKind::Limit => Bound::Protocol,
+                FaultKind::Syntax | FaultKind::Thrown | FaultKind::Unsupported => return None,
+            };
+            // What the code said of itself is no detail; only the engine's own limits are told in these words.
+            (bound, format!("the engine stopped it: {}", fault.name))
+        }
+        Ended::Stopped(_) => return None,
+    };
+    Some(Violated { bound, exfiltration: bound == Bound::Network, detail })
 }
 
 /// Ends the process and waits for a person.

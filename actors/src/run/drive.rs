@@ -1,7 +1,7 @@
 //! One worker and one host until the job is over: the three clocks' outermost, the numbering of calls, and who is to blame.
 
 use super::tape::Told;
-use crate::sandbox::{Broken, Death, Exit, Worker};
+use crate::sandbox::{Broken, Death, Exit, Worker, calls};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{Bound, Divergence, Status};
 use athena_schemas::refusal::Refusal;
@@ -119,6 +119,10 @@ pub(crate) async fn drive(
                     Ok(()) => Ended::Done(finish),
                     Err(stop) => Ended::Stopped(stop),
                 };
+            }
+            Ok(FromWorker::Trapped { call }) => {
+                drop(worker);
+                return Ended::Died(calls::forbidden(call));
             }
             Ok(FromWorker::Ready(_) | FromWorker::Analysis(_)) => {
                 return lost(worker, Broken::Protocol("a frame out of its time".into())).await;

@@ -5,6 +5,7 @@ use super::drive::{Ended, Stop, drive};
 use super::finish::{Clean, End};
 use super::host::{Beyond, Offline, World};
 use super::tape::{Archive, Tape};
+use crate::sandbox::is_python;
 use athena_schemas::context::Context;
 use athena_schemas::layers::run::{Divergence, Finished, Replay, Replayed, Status};
 use athena_schemas::refusal::Refusal;
@@ -36,6 +37,10 @@ impl Inner {
             };
             return Ok(replayed(divergence, None, serde_json::Value::Null));
         }
+        let worker = match tape.started.engines.iter().any(|engine| is_python(engine)) {
+            true => self.worker_again(&tape, &CancellationToken::new()).await?,
+            false => worker,
+        };
         let whole = matches!(status, Status::Completed | Status::Failed) && !by_us(&tape);
         let mut world = World::new(&tape, Beyond::Offline(Offline { until: op.until, whole }));
         world.trace = op.step.then(Vec::new);

@@ -5,6 +5,11 @@ use athena_schemas::layers::run::{Bound, Status};
 /// The exit code of a worker that ran out of memory where no engine could say so.
 const OUT_OF_MEMORY: i32 = 71;
 
+/// The exit code of a worker that made a forbidden system call it could not name.
+const FORBIDDEN: i32 = 72;
+/// The exit code of a worker whose engine aborted.
+const ABORTED: i32 = 73;
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -40,6 +45,12 @@ impl Exit {
             Self::Code(OUT_OF_MEMORY) if !late => {
                 death(Status::OutOfMemory, Bound::Memory, "out of memory".into())
             }
+            Self::Code(FORBIDDEN) if !late => {
+                death(Status::Violated, Bound::Process, "a forbidden system call".into())
+            }
+            Self::Code(ABORTED) if !late => {
+                death(Status::Violated, Bound::Process, "the engine aborted: an assertion failed".into())
+            }
             _ if late => death(Status::TimedOut, Bound::Time, "killed at the deadline".into()),
             Self::Signal(libc::SIGSYS) => {
                 death(Status::Violated, Bound::Process, "a forbidden system call (SIGSYS)".into())
@@ -51,12 +62,6 @@ impl Exit {
             Self::Signal(libc::SIGKILL) => {
                 death(Status::OutOfMemory, Bound::Memory, "killed for its memory (SIGKILL)".into())
             }
-            // An allocation that failed under RLIMIT_AS ends in abort.
-            Self::Signal(libc::SIGABRT) => death(
-                Status::OutOfMemory,
-                Bound::Memory,
-                "aborted, most likely out of memory (SIGABRT)".into(),
-            ),
             Self::Signal(signal) => {
                 death(Status::Violated, Bound::Process, format!("the engine crashed (signal {signal})"))
             }
@@ -81,6 +86,8 @@ mod tests {
         assert_eq!(read(Exit::Signal(libc::SIGSEGV)), (Status::Violated, Bound::Process));
         assert_eq!(read(Exit::Code(128 + libc::SIGSYS)), (Status::Violated, Bound::Process));
         assert_eq!(read(Exit::Code(71)), (Status::OutOfMemory, Bound::Memory));
+        assert_eq!(read(Exit::Code(73)), (Status::Violated, Bound::Process));
+        assert_eq!(read(Exit::Signal(libc::SIGABRT)), (Status::Violated, Bound::Process));
         assert_eq!(read(Exit::Code(1)), (Status::Violated, Bound::Protocol));
         assert_eq!(Exit::Signal(libc::SIGKILL).read(true).status, Status::TimedOut);
     }

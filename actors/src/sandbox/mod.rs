@@ -1,10 +1,11 @@
 //! The sandbox: jailed worker processes, pre-warmed, one per run and never used again.
 //!
-//! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`spawn`] makes and
-//! reaps the processes, [`channel`] frames what is said to them, [`exit`] reads a worker's end, [`presets`] holds the limits.
+//! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`zygote`] and [`spawn`]
+//! make and reap the processes, [`calls`] names system calls, [`channel`] frames what is said to them, [`exit`] reads a worker's end, [`presets`] holds the limits.
 //!
 //! Architecture invariant: agent code is parsed and run in a worker only, never in this process.
 
+pub mod calls;
 pub mod channel;
 pub mod exit;
 pub mod pool;
@@ -12,6 +13,7 @@ pub mod presets;
 #[cfg(test)]
 pub(crate) mod scripted;
 pub mod spawn;
+pub mod zygote;
 
 pub use channel::Broken;
 pub use exit::{Death, Exit};
@@ -26,6 +28,11 @@ use std::time::Duration;
 /// How long static analysis of one source may take; beyond it the source counts as hostile.
 const ANALYSIS: Duration = Duration::from_secs(5);
 
+/// Whether an engine's name is that of the host's CPython.
+pub fn is_python(engine: &str) -> bool {
+    engine.starts_with("cpython ")
+}
+
 /// A worker in the hands of one run. Dropping it kills the process; the pool makes a new one.
 pub struct Worker {
     channel: Channel,
@@ -38,6 +45,20 @@ impl Worker {
     /// How it is jailed and which engines it has.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// Another process in the same place; this one is killed.
+    fn replaced(mut self, channel: Channel, process: Box<dyn Process>, ready: Ready) -> Self {
+        if let Some(before) = self.process.replace(process) {
+            drop(before.end(Duration::ZERO));
+        }
+        (self.channel, self.ready) = (channel, ready);
+        self
+    }
+
+    /// Whether it is an interpreter of the host.
+    pub fn is_python(&self) -> bool {
+        self.ready.engines.iter().any(|engine| is_python(engine))
     }
 
     /// Judges code. May be called more than once, before [`start`](Self::start).

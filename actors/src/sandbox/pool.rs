@@ -50,6 +50,7 @@ pub struct Sandbox {
 struct Shared {
     settings: Settings,
     spawn: Arc<dyn Spawn>,
+    python: Option<Arc<dyn Spawn>>,
     shelf: Mutex<VecDeque<Idle>>,
     places: Arc<Semaphore>,
     nested: Arc<Semaphore>,
@@ -82,10 +83,16 @@ impl Drop for Place {
 impl Sandbox {
     /// A sandbox that makes its workers with `spawn`. Warm ones come once [`Pool`] runs.
     pub fn new(settings: Settings, spawn: Arc<dyn Spawn>) -> Self {
+        Self::with_python(settings, spawn, None)
+    }
+
+    /// The same, with an interpreter for what of Python the workers' own engine cannot run.
+    pub fn with_python(settings: Settings, spawn: Arc<dyn Spawn>, python: Option<Arc<dyn Spawn>>) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 spawn,
+                python,
                 shelf: Mutex::default(),
                 places: Arc::new(Semaphore::new(settings.concurrent)),
                 nested: Arc::new(Semaphore::new(settings.concurrent)),
@@ -112,6 +119,18 @@ impl Sandbox {
         self.take(&self.shared.nested).await
     }
 
+    /// A CPython in the place of a worker that has run nothing yet. Where there is none, the worker is given back.
+    pub async fn python(&self, worker: Worker) -> Worker {
+        let Some(python) = &self.shared.python else { return worker };
+        match self.shared.start(&**python).await {
+            Ok(Idle { channel, process, ready }) => worker.replaced(channel, process, ready),
+            Err(why) => {
+                tracing::debug!(why, "no interpreter of the host");
+                worker
+            }
+        }
+    }
+
     /// Warm workers at this moment.
     pub fn idle(&self) -> usize {
         self.shared.shelf().len()
@@ -132,7 +151,7 @@ impl Sandbox {
                 Some(_) => metrics::counter!("athena_sandbox_workers_lost").increment(1),
                 None => {
                     metrics::counter!("athena_sandbox_cold_starts").increment(1);
-                    break self.shared.start().await.map_err(|why| {
+                    break self.shared.start(&*self.shared.spawn).await.map_err(|why| {
                         Refusal::new(Code::Unavailable, format!("no sandbox worker: {why}"))
                             .hint("athena doctor")
                     })?;
@@ -185,10 +204,9 @@ impl Shared {
     }
 
     /// Makes a worker and waits until it is ready.
-    async fn start(&self) -> Result<Idle, String> {
+    async fn start(&self, spawn: &dyn Spawn) -> Result<Idle, String> {
         let begun = Instant::now();
-        let spawned = self
-            .spawn
+        let spawned = spawn
             .spawn()
             .await
             .map_err(|_| "the spawning thread is gone".to_owned())?
@@ -294,7 +312,7 @@ impl Refilling {
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;
                 }
-                let made = shared.start().await;
+                let made = shared.start(&*shared.spawn).await;
                 let ok = made.is_ok();
                 match made {
                     Ok(idle) => shared.shelf().push_back(idle),

@@ -1,5 +1,7 @@
 //! Worker processes: this binary executed again, with an empty environment and one inherited descriptor.
 //!
+//! [`Reexec`] makes each worker that way; [`zygote`](super::zygote) only the one that is copied.
+//!
 //! One dedicated thread makes them all, because the kernel ties "die with your parent" to the *thread* that made the child,
 //! and the runtime's own threads come and go. Another thread reaps them, so that nothing becomes a zombie and no async
 //! thread ever waits for a process.
@@ -50,13 +52,12 @@ impl Reexec {
     /// # Errors
     /// When the system has no room for a thread.
     pub fn new(arguments: Vec<String>) -> io::Result<Self> {
-        let (deaths, reaped) = mpsc::channel::<Order>();
-        std::thread::Builder::new().name("athena-reap".into()).spawn(move || reap(&reaped))?;
+        let reaper = Reaper::start()?;
         let (orders, spawns) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
             for reply in spawns {
                 // A receiver that is gone drops the process again, which ends it.
-                let _ = reply.send(make(&arguments, &deaths));
+                let _ = reply.send(make(&arguments, &reaper));
             }
         })?;
         Ok(Self { orders })
@@ -78,16 +79,31 @@ struct Order {
     reply: oneshot::Sender<Exit>,
 }
 
-struct Child {
+pub(super) struct Child {
     pid: libc::pid_t,
     deaths: mpsc::Sender<Order>,
     ended: bool,
 }
 
+impl Child {
+    /// Takes charge of a process that this one is the parent of.
+    pub(super) fn new(pid: libc::pid_t, reaper: &Reaper) -> Self {
+        Self { pid, deaths: reaper.0.clone(), ended: false }
+    }
+
+    fn order(&mut self, grace: Duration, reply: oneshot::Sender<Exit>) {
+        if grace.is_zero() {
+            // At once, whatever the reaper waits for; the process is not reaped yet, so the id is its own.
+            kill(self.pid);
+        }
+        self.ended = self.deaths.send(Order { pid: self.pid, grace, reply }).is_ok();
+    }
+}
+
 impl Process for Child {
     fn end(mut self: Box<Self>, grace: Duration) -> oneshot::Receiver<Exit> {
         let (reply, answer) = oneshot::channel();
-        self.ended = self.deaths.send(Order { pid: self.pid, grace, reply }).is_ok();
+        self.order(grace, reply);
         answer
     }
 }
@@ -95,23 +111,38 @@ impl Process for Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.ended {
-            let (reply, _) = oneshot::channel();
-            let _ = self.deaths.send(Order { pid: self.pid, grace: Duration::ZERO, reply });
+            self.order(Duration::ZERO, oneshot::channel().0);
         }
     }
 }
 
-fn make(arguments: &[String], deaths: &mpsc::Sender<Order>) -> io::Result<Spawned> {
+fn kill(pid: libc::pid_t) {
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+}
+
+/// The thread that reaps. It ends when this and every process in its charge are dropped.
+#[derive(Clone)]
+pub(super) struct Reaper(mpsc::Sender<Order>);
+
+impl Reaper {
+    pub(super) fn start() -> io::Result<Self> {
+        let (deaths, reaped) = mpsc::channel::<Order>();
+        std::thread::Builder::new().name("athena-reap".into()).spawn(move || reap(&reaped))?;
+        Ok(Self(deaths))
+    }
+}
+
+/// Makes one worker.
+pub(super) fn make(arguments: &[String], reaper: &Reaper) -> io::Result<Spawned> {
     // Both ends are close-on-exec; only the copy on descriptor 3 outlives the exec.
     let (ours, theirs) = UnixStream::pair()?;
     let pid = exec(theirs.as_raw_fd(), arguments)?;
-    let process = Box::new(Child { pid, deaths: deaths.clone(), ended: false });
-    Ok(Spawned { socket: ours, process })
+    Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, reaper)) })
 }
 
 /// `posix_spawn` of this binary: no fork of our (large) address space, and nothing runs between fork and exec.
 #[expect(unsafe_code, reason = "there is no safe interface that places a descriptor without a fork hook")]
-fn exec(socket: RawFd, arguments: &[String]) -> io::Result<libc::pid_t> {
+pub(super) fn exec(socket: RawFd, arguments: &[String]) -> io::Result<libc::pid_t> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let program = if cfg!(target_os = "linux") {
         text("/proc/self/exe")?
@@ -177,8 +208,8 @@ fn reap(orders: &mpsc::Receiver<Order>) {
         if !grace.is_zero() {
             settle(pid, grace);
         }
+        kill(pid);
         let pid = nix::unistd::Pid::from_raw(pid);
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
         use nix::sys::wait::{WaitStatus, waitpid};
         let exit = loop {
             match waitpid(pid, None) {

@@ -5,6 +5,7 @@
 //! as it is asked to, runs one job, and ends. It never outlives its socket.
 
 pub mod analysis;
+mod cpython;
 mod engines;
 mod host;
 pub mod jail;
@@ -13,8 +14,9 @@ mod process;
 mod serve;
 pub mod source;
 pub mod wire;
+mod zygote;
 
-pub use process::{JAIL_FAILED, OUT_OF_MEMORY, USAGE};
+pub use process::{ABORTED, FORBIDDEN, JAIL_FAILED, OUT_OF_MEMORY, USAGE};
 pub use serve::main;
 
 /// The hidden first argument that makes the athena binary a worker.

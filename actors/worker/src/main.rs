@@ -114,6 +114,14 @@ fn act(name: &str) -> bool {
                 let limit = libc::rlimit { rlim_cur: 100, rlim_max: 100 };
                 libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit).into()
             }
+            "abort" => libc::abort(),
+            "replace_handler" => libc::signal(libc::SIGSYS, libc::SIG_IGN) as libc::c_long,
+            "block_and_open" => {
+                let mut all = std::mem::zeroed();
+                libc::sigfillset(&raw mut all);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+                libc::open(path, libc::O_RDONLY).into()
+            }
             "limit_other" => libc::syscall(libc::SYS_prlimit64, 1_000_000, 0, null, null),
             #[cfg(target_arch = "x86_64")]
             "x32_getpid" => libc::syscall(0x4000_0000 | libc::SYS_getpid),

@@ -18,9 +18,16 @@ const HEADROOM: usize = 8 << 20;
 /// Where the count starts, so that freeing what was allocated before does not take it below zero.
 const BASE: usize = 1 << 40;
 
+/// Whether this process is a worker: where the address space is full, it says so and ends.
+static ENDS: AtomicBool = AtomicBool::new(false);
 static ARMED: AtomicBool = AtomicBool::new(false);
 static CEILING: AtomicUsize = AtomicUsize::new(usize::MAX);
 static LAST_WORDS: OnceLock<Vec<u8>> = OnceLock::new();
+
+/// From now on a failed allocation ends this process with the exit code that says so, and not in an abort.
+pub(crate) fn end_when_full() {
+    ENDS.store(true, Relaxed);
+}
 
 /// Starts counting towards a limit. `last_words` is what to write to the socket when it is passed.
 pub(crate) fn arm(limit_bytes: usize, last_words: Vec<u8>) {
@@ -83,7 +90,7 @@ fn charge(bytes: usize) {
 /// A block, or the end where the address space is full.
 #[inline]
 fn given(block: *mut u8) -> *mut u8 {
-    if block.is_null() && ARMED.load(Relaxed) {
+    if block.is_null() && ENDS.load(Relaxed) {
         end();
     }
     block

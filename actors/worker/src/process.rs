@@ -10,6 +10,10 @@ use std::time::Duration;
 pub const JAIL_FAILED: i32 = 70;
 /// The exit code of a worker that ran out of memory where no engine could say so.
 pub const OUT_OF_MEMORY: i32 = 71;
+/// The exit code of a worker that made a forbidden system call; its last frame says which.
+pub const FORBIDDEN: i32 = 72;
+/// The exit code of a worker whose engine aborted: an assertion failed, or a panic within a panic.
+pub const ABORTED: i32 = 73;
 /// The exit code of a worker whose arguments make no sense.
 pub const USAGE: i32 = 64;
 

@@ -1,13 +1,14 @@
 //! A worker from its first instruction to its last.
 #![expect(unsafe_code, reason = "the socket arrives as a bare descriptor")]
 
+use crate::cpython::{self, Interpreter};
 use crate::engines::monty::Monty;
 use crate::engines::quickjs::QuickJs;
 use crate::engines::{Engine, Outcome};
 use crate::host::{self, Host};
 use crate::jail::{self, Layers, Level, Plan, SOCKET};
 use crate::wire::{Link, LinkError};
-use crate::{analysis, memory, process, source, wire};
+use crate::{analysis, memory, process, source, wire, zygote};
 use athena_schemas::wire::{FRAME_MAX, FaultKind, Finish, FromWorker, Job, Language, Ready, ToWorker};
 use std::cell::RefCell;
 use std::os::fd::FromRawFd;
@@ -21,7 +22,9 @@ use std::time::Duration;
 ///
 /// * Arguments: `__worker` (first, already consumed or not), then any of `--level full|seccomp|none` (the highest to try for;
 ///   `full`), `--least full|seccomp|none` (the lowest to run code at; `seccomp`. `none` means hostile code is kept in by
-///   nothing but its language), `--address-space-mb N` (1024), `--cpu-s N` (600).
+///   nothing but its language), `--address-space-mb N` (1024), `--cpu-s N` (600), `--zygote yes|no` (`no`; with `yes` the
+///   process makes workers instead of being one, and descriptor 3 is a socket of packets: see `zygote.rs`), `--python
+///   PROGRAM:PREFIX` (such a zygote that is a CPython).
 /// * Descriptor 3: one end of a Unix stream socketpair. Every other descriptor is closed.
 /// * An empty environment. The worker clears what it finds, but the kernel keeps the first copy readable to its own process.
 /// * A thread to be forked from that lives as long as the worker may: the kernel kills the worker when that thread ends.
@@ -29,16 +32,21 @@ use std::time::Duration;
 /// # How it ends
 ///
 /// With 0 after its job or when the socket closes; [`crate::JAIL_FAILED`] where the jail cannot be shut as far as `--least`;
-/// [`crate::OUT_OF_MEMORY`]; [`crate::USAGE`]; 128 + N (or by the signal itself below level `full`) when signal N ended it:
-/// SIGSYS (31) is a forbidden system call, SIGKILL and SIGXCPU a limit, SIGABRT and SIGSEGV an engine's failure.
+/// [`crate::OUT_OF_MEMORY`]; [`crate::FORBIDDEN`] after a frame that names the system call; [`crate::ABORTED`];
+/// [`crate::USAGE`]; 128 + N (or by the signal itself below level `full`, or when a zygote made it) when signal N ended it:
+/// SIGKILL and SIGXCPU are a limit, SIGSEGV an engine's failure, SIGSYS (31) a forbidden call that could not be named.
 pub fn main(args: impl Iterator<Item = String>) -> ! {
-    let Some(plan) = plan(args) else { process::exit(process::USAGE) };
+    let Some(Asked { plan, zygote, interpreter }) = asked(args) else { process::exit(process::USAGE) };
+    memory::end_when_full();
     // An engine that panics must not write: there is nowhere to, and the fault says what happened.
     std::panic::set_hook(Box::new(|_| {}));
     jail::prepare();
+    if let Some(interpreter) = interpreter {
+        cpython::enter(&plan, &interpreter);
+    }
     // Libraries look around when first used (processors, the stack's end in /proc). They must see what is there now.
     let Ok(mut engines) = Engines::warm() else { process::exit(process::JAIL_FAILED) };
-    let mut layers = jail::enter(&plan);
+    let mut layers = if zygote { zygote::workers(&plan) } else { jail::enter(&plan) };
     jail::shut(&plan, &mut layers);
     if layers.level() < plan.least {
         process::exit(process::JAIL_FAILED);
@@ -48,9 +56,18 @@ pub fn main(args: impl Iterator<Item = String>) -> ! {
     serve(link, &mut engines, &layers)
 }
 
+/// What the arguments ask for.
+#[derive(Default)]
+struct Asked {
+    plan: Plan,
+    zygote: bool,
+    interpreter: Option<Interpreter>,
+}
+
 /// Reads the arguments; none where they make no sense.
-fn plan(args: impl Iterator<Item = String>) -> Option<Plan> {
-    let mut plan = Plan::default();
+fn asked(args: impl Iterator<Item = String>) -> Option<Asked> {
+    let mut asked = Asked::default();
+    let plan = &mut asked.plan;
     let mut args = args.skip_while(|arg| arg == crate::WORKER);
     while let Some(name) = args.next() {
         let value = args.next()?;
@@ -59,10 +76,12 @@ fn plan(args: impl Iterator<Item = String>) -> Option<Plan> {
             "--least" => plan.least = Level::parse(&value)?,
             "--address-space-mb" => plan.address_space = value.parse::<u64>().ok()?.checked_mul(1 << 20)?,
             "--cpu-s" => plan.cpu_s = value.parse().ok()?,
+            "--zygote" => asked.zygote = value == "yes",
+            "--python" => asked.interpreter = Some(cpython::parse(&value)?),
             _ => return None,
         }
     }
-    Some(plan)
+    Some(asked)
 }
 
 /// The engines of a worker.

@@ -12,3 +12,4 @@ mod coverage;
 mod javascript;
 mod python;
 mod support;
+mod zygote;

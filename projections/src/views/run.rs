@@ -2,10 +2,12 @@
 
 use super::limit;
 use crate::library::Library;
-use crate::runs::{RunRow, SessionRow, first_line, readable, source};
+use crate::runs::{RunRow, SessionRow, ViolationRow, first_line, readable, source};
 use athena_schemas::context::Context;
 use athena_schemas::layers::common::{Time, time};
-use athena_schemas::layers::run::{Detail, Jail, List, Queries, Session, Sessions, Show, Summary, Text};
+use athena_schemas::layers::run::{
+    Detail, Jail, List, Queries, Session, Sessions, Show, Summary, Text, Violated, Violation, Violations,
+};
 use athena_schemas::refusal::Refusal;
 
 impl Queries for Library {
@@ -54,6 +56,21 @@ impl Queries for Library {
             .map(|row| session(row, op.session.is_some()))
             .collect())
     }
+
+    fn violations(&self, cx: &Context, op: Violations) -> Result<Vec<Violation>, Refusal> {
+        let takes = |row: &ViolationRow| {
+            cx.scope.covers(&row.scope)
+                && op.bound.is_none_or(|bound| bound == row.violated.bound)
+                && (row.violated.exfiltration || !op.exfiltration)
+        };
+        let rows = self.runs.violations(op.before, limit(op.limit)?, takes)?;
+        Ok(rows.iter().map(violation).collect())
+    }
+}
+
+fn violation(row: &ViolationRow) -> Violation {
+    let Violated { bound, detail, exfiltration } = row.violated.clone();
+    Violation { run: row.run.clone(), seq: row.seq, at: moment(row.at_ms), bound, detail, exfiltration }
 }
 
 fn moment(at_ms: u64) -> Time {

@@ -4,6 +4,7 @@
 //! order of [`Answered`] and [`TimerFired`]. A run waits ([`Waiting`]) without a process, and ends in [`Finished`] once.
 
 use crate::context::Scope;
+use crate::envelope::Seq;
 use crate::id::Id;
 use crate::layers::common::{Time, ten};
 use crate::operation::{Audience, Operation, Traits};
@@ -16,7 +17,7 @@ use serde_json::Value;
 crate::layer! {
     run {
         commands { }
-        queries { list: List, show: Show, sessions: Sessions }
+        queries { list: List, show: Show, sessions: Sessions, violations: Violations }
         services { execute: Execute, resume: Resume, cancel: Cancel, replay: Replay, expire: Expire }
     }
 }
@@ -297,6 +298,29 @@ pub struct Sessions {
 impl Operation for Sessions {
     type Returns = Vec<Session>;
     const TRAITS: Traits = Traits { audience: Audience::Human, sensitive: true, ..Traits::DEFAULT };
+}
+
+/// List what runs did against the bounds of their jail, newest first: forbidden system calls, full memory, time that was up,
+/// floods, denied calls.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Violations {
+    /// Only against this bound.
+    pub bound: Option<Bound>,
+    /// Only those that look like an attempt to carry data out.
+    #[serde(default)]
+    pub exfiltration: bool,
+    /// Only those before this position in the log.
+    pub before: Option<Seq>,
+    /// At most this many.
+    #[serde(default = "ten")]
+    pub limit: u32,
+}
+
+impl Operation for Violations {
+    type Returns = Vec<Violation>;
+    const TRAITS: Traits =
+        Traits { audience: Audience::Human, example: r#"{"limit": 5}"#, ..Traits::DEFAULT };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -596,6 +620,23 @@ pub struct Session {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::operation::any")]
     pub state: Option<Value>,
+}
+
+/// What a run did against its bounds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Violation {
+    /// The run.
+    pub run: Id,
+    /// Its position in the log.
+    pub seq: Seq,
+    /// When it was recorded.
+    pub at: Time,
+    /// Which bound.
+    pub bound: Bound,
+    /// What was seen: the system call, the operation, the size.
+    pub detail: String,
+    /// Whether it looks like an attempt to carry data out.
+    pub exfiltration: bool,
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

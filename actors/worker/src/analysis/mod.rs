@@ -11,6 +11,7 @@ mod texts;
 mod tree;
 mod value;
 
+use crate::engines::monty;
 use crate::source::{self, Lines, nesting};
 use athena_schemas::risk::Risk;
 use athena_schemas::wire::{Assessment, Fault, Language, Reason};
@@ -56,6 +57,10 @@ pub fn assess(language: Language, code: &str) -> Assessment {
         capabilities: found.capabilities.into_iter().collect(),
         literals: tree.literals,
         syntax: None,
+        beyond: match language {
+            Language::TypeScript | Language::JavaScript => None,
+            Language::Python => monty::beyond(code),
+        },
     }
 }
 

@@ -1,4 +1,4 @@
-//! System call filters: an allow-list, and death for everything else.
+//! System call filters: an allow-list, and the end for everything else.
 //!
 //! The list holds what computing, one socket and ending need. seccompiler checks the architecture first; numbers of the x32 ABI
 //! match nothing and so kill as well.
@@ -13,10 +13,20 @@ use std::io;
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// Compiles and installs a list for this process.
+/// Compiles and installs a list for this process; what is not on it kills.
 pub(super) fn install(rules: Rules) -> io::Result<()> {
+    load(rules, SeccompAction::KillProcess)
+}
+
+/// Compiles and installs a list for this process; what is not on it ends in the handler of [`ends`](super::ends), which says
+/// what it was. The call is not made, the handler cannot be replaced, and a blocked or unset handler is death as well.
+pub(super) fn install_telling(rules: Rules) -> io::Result<()> {
+    load(rules, SeccompAction::Trap)
+}
+
+fn load(rules: Rules, otherwise: SeccompAction) -> io::Result<()> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, arch);
+    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch);
     let program: BpfProgram = filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
@@ -45,11 +55,111 @@ pub(super) fn worker() -> io::Result<Rules> {
     rules.insert(libc::SYS_mprotect, vec![rule([inert()])?]);
     // Limits of this process can be lowered; it has no right to raise them.
     rules.insert(libc::SYS_prlimit64, vec![rule([dword(0, Is::Eq, 0)])?]);
+    // The handler of forbidden calls stays.
+    rules.insert(libc::SYS_rt_sigaction, vec![rule([dword(0, Is::Ne, libc::SIGSYS as u64)])?]);
     // Signals to itself: how `abort` ends.
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![rule([dword(0, Is::Eq, own)])?]);
     Ok(rules)
 }
+
+/// The two filters of an interpreter: what it may do, the rest kills; and files, which answer "permission denied". The stricter
+/// answer of the two holds. `init`: it is process 1 of its own pid namespace.
+pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
+    let mut may = worker()?;
+    let mut not = Rules::new();
+    for call in FILES {
+        may.insert(*call, Vec::new());
+        not.insert(*call, Vec::new());
+    }
+    for call in TIMERS {
+        may.insert(*call, Vec::new());
+    }
+    may.insert(libc::SYS_rt_sigaction, Vec::new());
+    may.remove(&libc::SYS_tgkill);
+    if init {
+        may.insert(libc::SYS_tgkill, vec![rule([dword(0, Is::Eq, 1)])?]);
+    }
+    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
+    let denied = SeccompAction::Errno(libc::EACCES as u32);
+    // The last one forbids to install another.
+    let filters = [
+        SeccompFilter::new(not, SeccompAction::Allow, denied, arch),
+        SeccompFilter::new(may, SeccompAction::KillProcess, SeccompAction::Allow, arch),
+    ];
+    filters
+        .into_iter()
+        .map(|filter| {
+            let program: BpfProgram =
+                filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)?;
+            Ok(program.iter().fold(String::new(), |text, one| {
+                let (code, k) = (one.code.to_ne_bytes(), one.k.to_ne_bytes());
+                [code[0], code[1], one.jt, one.jf, k[0], k[1], k[2], k[3]]
+                    .iter()
+                    .fold(text, |text, byte| format!("{text}{byte:02x}"))
+            }))
+        })
+        .collect()
+}
+
+/// What a library asks of files before it does without.
+const FILES: &[i64] = &[
+    libc::SYS_openat,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_readlinkat,
+    libc::SYS_getdents64,
+    libc::SYS_getcwd,
+    libc::SYS_chdir,
+    libc::SYS_unlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_fchmodat,
+    libc::SYS_truncate,
+    libc::SYS_statfs,
+    libc::SYS_lseek,
+    libc::SYS_uname,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mkdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rmdir,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_rename,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_link,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_symlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_chmod,
+];
+
+/// How an interpreter stops itself at its limits, and asks who it is.
+const TIMERS: &[i64] = &[
+    libc::SYS_setitimer,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+];
 
 /// What the process outside the pid namespace may do: wait, and end.
 pub(super) fn waiter() -> Rules {
@@ -82,7 +192,6 @@ const COMPUTING: &[i64] = &[
     libc::SYS_poll,
     libc::SYS_ppoll,
     libc::SYS_restart_syscall,
-    libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sched_yield,

@@ -33,14 +33,35 @@ unsafe extern "C" {
     fn tzset();
 }
 
+/// Capabilities survive the next program: they are made inheritable and ambient.
+pub(super) fn keep_capabilities() -> io::Result<()> {
+    const SYS_ADMIN: u32 = 21;
+    const SYS_ADMIN_BIT: u32 = 1 << SYS_ADMIN;
+    let header = Header { version: VERSION_3, pid: 0 };
+    let sets = [SYS_ADMIN_BIT, SYS_ADMIN_BIT, SYS_ADMIN_BIT, 0, 0, 0];
+    // SAFETY: version 3 takes a header and two records of three words each, which these are; the second is a plain prctl.
+    unsafe {
+        check(libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()))?;
+        check(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, SYS_ADMIN, 0, 0))
+    }
+}
+
+/// No randomised addresses from the next program on.
+pub(super) fn fixed_addresses() -> io::Result<()> {
+    // SAFETY: plain personality.
+    check(unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) })
+}
+
+const VERSION_3: u32 = 0x2008_0522;
+
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
 /// Empties every set of capabilities, the bounding set included, and makes sure.
 pub(super) fn drop_capabilities() -> io::Result<()> {
-    const VERSION_3: u32 = 0x2008_0522;
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
     for capability in 0..=63_u64 {
         // SAFETY: plain prctl; it fails beyond the kernel's last capability, or where there is nothing to drop with.
         if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } == -1 {

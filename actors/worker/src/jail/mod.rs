@@ -2,17 +2,21 @@
 //!
 //! The jail, not the language, is the boundary: whatever an engine lets through meets a kernel that answers no. It is shut in
 //! two steps. [`enter`] drops ids and moves into empty namespaces with an empty root, while the process may still do so;
-//! [`shut`] comes after the engines are warm, and leaves a process that can compute, read its one socket and end.
+//! [`shut`] comes after the engines are warm, and leaves a process that can compute, read its one socket and end. Between the
+//! two a process may [`fork`] any number of workers, which saves each of them the first step.
 //!
 //! A kernel or container may refuse an outer layer. That is found by trying, and reported; what is missing is never silent.
 //! Below seccomp no code runs unless the server said so in so many words ([`Level::None`]).
 
+mod ends;
 mod filter;
 mod limits;
 mod namespaces;
 
 use crate::process;
+use namespaces::Forked;
 use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 /// The one descriptor a worker keeps: its socket.
@@ -84,7 +88,8 @@ impl Layers {
         }
     }
 
-    fn holds(&self, name: &str) -> bool {
+    /// Whether a layer holds.
+    pub(crate) fn holds(&self, name: &str) -> bool {
         self.names.contains(&name)
     }
 
@@ -103,16 +108,30 @@ impl Layers {
     }
 }
 
-/// Before anything else, while the process has one thread: no environment, and the time zone is UTC.
+/// Before anything else, while the process has one thread: no environment, the time zone is UTC, and signals that tell why a
+/// worker ends are told from one another.
 pub fn prepare() {
     limits::empty_environment();
+    ends::watch();
 }
 
-/// The first step: nothing but the socket is kept, ids are dropped, namespaces entered.
+/// The first step of a process that becomes a worker itself: [`enter_shared`], and a pid namespace of its own.
 ///
 /// With [`Level::Full`] this forks: the caller goes on as the first process of its own pid namespace, while its parent, locked
 /// down to waiting, passes the exit status on (128 + signal where a signal ended it). The process must have one thread.
 pub fn enter(plan: &Plan) -> Layers {
+    let mut layers = enter_shared(plan);
+    if layers.holds("namespaces") {
+        match namespaces::become_init() {
+            Ok(()) => layers.add("pid-namespace", Ok(())),
+            Err(_) => process::exit(process::JAIL_FAILED),
+        }
+    }
+    layers
+}
+
+/// The first step: nothing but the socket is kept, ids are dropped, namespaces entered, the root emptied.
+pub fn enter_shared(plan: &Plan) -> Layers {
     let mut layers = Layers::default();
     layers.add("descriptors", limits::keep_only_socket());
     layers.add("ids", namespaces::drop_ids());
@@ -121,14 +140,87 @@ pub fn enter(plan: &Plan) -> Layers {
         let inside = entered.is_ok();
         layers.add("namespaces", entered);
         if inside {
-            match namespaces::become_init() {
-                Ok(()) => layers.add("pid-namespace", Ok(())),
-                Err(_) => process::exit(process::JAIL_FAILED),
-            }
             layers.add("empty-root", namespaces::empty_root());
         }
     }
     layers
+}
+
+/// The first step of a process that becomes an interpreter: as [`enter_shared`], but the root stays until its library is
+/// loaded, and so does the right to empty it.
+///
+/// # Errors
+/// The kernel's, where that right cannot be kept.
+pub(crate) fn enter_interpreter(plan: &Plan) -> io::Result<Layers> {
+    let mut layers = Layers::default();
+    layers.add("descriptors", limits::keep_only_socket());
+    layers.add("ids", namespaces::drop_ids());
+    if plan.level == Level::Full {
+        let entered = namespaces::enter();
+        let inside = entered.is_ok();
+        layers.add("namespaces", entered);
+        if inside {
+            limits::keep_capabilities()?;
+        }
+    }
+    limits::die_with_parent()?;
+    Ok(layers)
+}
+
+/// Where a folder can be read by anybody, if its own place cannot: read-only, in a mount namespace of this process alone.
+/// None where nothing needed to be done or could be.
+pub(crate) fn shown(folder: &Path) -> Option<PathBuf> {
+    namespaces::show(folder).ok().flatten()
+}
+
+/// The filters of an interpreter, in order of installation, each as the kernel takes it, in hexadecimal.
+///
+/// # Errors
+/// Where the architecture has no filters.
+pub(crate) fn interpreter_filters(init: bool) -> io::Result<Vec<String>> {
+    filter::interpreter(init)
+}
+
+/// No randomised addresses from the next program on.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn fixed_addresses() -> io::Result<()> {
+    limits::fixed_addresses()
+}
+
+/// The numbers of the calls that no library wraps.
+pub(crate) fn call_numbers() -> serde_json::Value {
+    serde_json::json!({
+        "pivot_root": libc::SYS_pivot_root,
+        "clone": libc::SYS_clone,
+        "capset": libc::SYS_capset,
+    })
+}
+
+/// Makes a worker out of a process that has taken the first step; the copy gets a pid namespace of its own.
+///
+/// Workers share the other namespaces: there is nothing in them, and the filter leaves no call that could reach another
+/// process through them.
+///
+/// # Errors
+/// The kernel's, such as too many processes.
+pub fn fork(layers: &mut Layers) -> io::Result<Option<libc::pid_t>> {
+    let init = layers.holds("namespaces");
+    match namespaces::fork_sibling(init)? {
+        Forked::Parent(pid) => Ok(Some(pid)),
+        Forked::Child => {
+            if init {
+                layers.add("pid-namespace", Ok(()));
+            }
+            Ok(None)
+        }
+    }
+}
+
+/// Ties this process to the thread that started it; whether that could be done.
+pub(crate) fn die_with_parent() -> bool {
+    limits::die_with_parent().is_ok()
 }
 
 /// The second step: capabilities, resource limits, no way to gain privileges, death with the parent, and the filter.
@@ -140,7 +232,7 @@ pub fn shut(plan: &Plan, layers: &mut Layers) {
     layers.add("parent-death", limits::die_with_parent());
     layers.add("not-dumpable", limits::not_dumpable());
     if plan.level >= Level::Seccomp {
-        layers.add("seccomp", filter::worker().and_then(filter::install));
+        layers.add("seccomp", filter::worker().and_then(filter::install_telling));
     }
 }
 

@@ -7,6 +7,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{self, ForkResult};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// `nobody`: owns no file, runs no service.
@@ -27,12 +29,33 @@ pub(super) fn drop_ids() -> io::Result<()> {
     limits::dumpable()
 }
 
-/// Enters new user, mount, net, ipc, uts and cgroup namespaces; the next child starts a new pid namespace.
+/// Makes a folder readable for anybody, read-only, where only root can reach it: at a place of its own, in a mount namespace of
+/// this process. None where anybody can reach it anyway, or this process is not root.
+pub(super) fn show(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let open = |path: &Path| fs::metadata(path).is_ok_and(|it| it.permissions().mode() & 0o001 != 0);
+    if !unistd::geteuid().is_root() || folder.ancestors().all(open) {
+        return Ok(None);
+    }
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let spot = ["/mnt", "/srv", "/opt", "/media"]
+        .map(Path::new)
+        .into_iter()
+        .find(|spot| spot.is_dir() && open(spot));
+    let spot = spot.ok_or(io::ErrorKind::NotFound)?;
+    mount(Some(folder), spot, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)?;
+    let inert =
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(none, spot, none, inert, none)?;
+    Ok(Some(spot.to_owned()))
+}
+
+/// Enters new user, mount, net, ipc, uts and cgroup namespaces.
 pub(super) fn enter() -> io::Result<()> {
     let (uid, gid) = (unistd::geteuid(), unistd::getegid());
     let flags = CloneFlags::CLONE_NEWUSER
         | CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
@@ -45,9 +68,10 @@ pub(super) fn enter() -> io::Result<()> {
     unistd::sethostname("athena").map_err(Into::into)
 }
 
-/// Goes on as process 1 of the new pid namespace. The process that stays outside can only wait and end.
+/// Goes on as process 1 of a new pid namespace. The process that stays outside can only wait and end.
 pub(super) fn become_init() -> io::Result<()> {
     let waiter = filter::waiter();
+    unshare(CloneFlags::CLONE_NEWPID)?;
     // SAFETY: the process has one thread, so the child finds no lock held.
     match unsafe { unistd::fork() }? {
         ForkResult::Child => Ok(()),
@@ -70,6 +94,26 @@ pub(super) fn become_init() -> io::Result<()> {
                 }
             }
         }
+    }
+}
+
+/// What a fork is, seen from inside.
+pub(super) enum Forked {
+    /// The process that was made.
+    Child,
+    /// The one that made it, and the other's id as it and its parent know it.
+    Parent(libc::pid_t),
+}
+
+/// Makes a copy of this process that is its *sibling*: whoever started this one reaps it, and it dies with that thread. With
+/// `init` it is process 1 of a pid namespace of its own.
+pub(super) fn fork_sibling(init: bool) -> io::Result<Forked> {
+    let flags = libc::CLONE_PARENT | if init { libc::CLONE_NEWPID } else { 0 } | libc::SIGCHLD;
+    // SAFETY: as fork(2): no stack, no thread ids, no TLS are passed; the process has one thread, so no lock is held.
+    match unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Forked::Child),
+        pid => libc::pid_t::try_from(pid).map(Forked::Parent).map_err(io::Error::other),
     }
 }
 

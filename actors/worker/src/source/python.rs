@@ -4,7 +4,7 @@ use super::{Lines, nesting, syntax_fault};
 use athena_schemas::wire::{Fault, FaultKind};
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
-use ruff_python_ast::{Expr, ExprCall, ModModule, Stmt};
+use ruff_python_ast::{Expr, ExprCall, ModModule, Operator, Stmt};
 use ruff_python_parser::Parsed;
 use ruff_text_size::Ranged;
 use std::collections::BTreeSet;
@@ -78,6 +78,81 @@ pub fn unsupported(parsed: &Parsed<ModModule>, text: &str) -> Option<Fault> {
         column,
         stack: String::new(),
     })
+}
+
+/// What monty runs, but not as Python says: operators that a class or a type defines. Whether it is reached cannot be told
+/// before the run, so this is asked only where another engine can take the script.
+pub fn doubtful(parsed: &Parsed<ModModule>, text: &str) -> Option<Fault> {
+    let mut search = Doubts { found: None };
+    search.visit_body(&parsed.syntax().body);
+    let (what, offset) = search.found?;
+    let (line, column) = Lines::new(text).place(offset);
+    Some(Fault {
+        kind: FaultKind::Unsupported,
+        name: "UnsupportedError".into(),
+        message: format!("{what} is outside the Python that runs here without an interpreter of the host"),
+        line,
+        column,
+        stack: String::new(),
+    })
+}
+
+struct Doubts {
+    found: Option<(String, usize)>,
+}
+
+impl Doubts {
+    /// Methods that monty calls where Python does.
+    const CALLED: [&'static str; 5] = ["__init__", "__repr__", "__str__", "__enter__", "__exit__"];
+
+    fn note(&mut self, what: impl Into<String>, at: &impl Ranged) {
+        self.found.get_or_insert_with(|| (what.into(), at.start().to_usize()));
+    }
+
+    fn operator(&mut self, left: &Expr, op: Operator, right: &Expr, at: &impl Ranged) {
+        let number = |it: &Expr| matches!(it, Expr::NumberLiteral(_) | Expr::Set(_) | Expr::SetComp(_));
+        match op {
+            Operator::BitOr if !number(left) && !number(right) => self.note("`|` between two values", at),
+            Operator::Mod
+                if matches!(left, Expr::StringLiteral(_) | Expr::BytesLiteral(_))
+                    || matches!(right, Expr::Tuple(_) | Expr::Dict(_)) =>
+            {
+                self.note("formatting with `%`", at);
+            }
+            Operator::MatMult => self.note("`@` between two values", at),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Visitor<'a> for Doubts {
+    fn visit_annotation(&mut self, _: &'a Expr) {}
+
+    fn visit_stmt(&mut self, stmt: &'a Stmt) {
+        match stmt {
+            Stmt::ClassDef(class) => {
+                for member in &class.body {
+                    if let Stmt::FunctionDef(it) = member
+                        && it.name.starts_with("__")
+                        && it.name.ends_with("__")
+                        && !Self::CALLED.contains(&it.name.as_str())
+                    {
+                        self.note(format!("the method {}", it.name), it);
+                    }
+                }
+            }
+            Stmt::AugAssign(it) => self.operator(&it.target, it.op, &it.value, it),
+            _ => {}
+        }
+        walk_stmt(self, stmt);
+    }
+
+    fn visit_expr(&mut self, expr: &'a Expr) {
+        if let Expr::BinOp(it) = expr {
+            self.operator(&it.left, it.op, &it.right, it);
+        }
+        walk_expr(self, expr);
+    }
 }
 
 /// The import statements of a module, as byte ranges; without those a `try` guards, which say what to do without.
@@ -231,6 +306,18 @@ mod tests {
         let fault = judge("x = 1\ndef f():\n    import numpy.linalg\n").unwrap();
         assert!(fault.message.contains("import numpy.linalg"), "{fault:?}");
         assert_eq!((fault.kind, fault.line, fault.column), (FaultKind::Unsupported, 3, 5));
+    }
+
+    #[test]
+    fn operators_of_types_are_doubted() {
+        let judge = |code: &str| doubtful(&parse(code).unwrap(), code).map(|fault| fault.line);
+        assert_eq!(
+            judge("def f(a: int | None) -> str | None: ...\nx: int | str = 1\nn % 2\na = {1} | b"),
+            None
+        );
+        assert_eq!(judge("x = 1\n'%s' % x"), Some(2));
+        assert_eq!(judge("c = a | b"), Some(1));
+        assert_eq!(judge("class V:\n    def __init__(self): ...\n    def __add__(self, o): ..."), Some(3));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use monty_types::{
     CompileOptions, ExcType, ExtFunctionResult, MontyException, MontyObject, NameLookupResult,
     OsFunctionCall, PrintWriter, PrintWriterCallback, ResourceLimits, ResourceTracker,
 };
+use ruff_python_ast::ModModule;
+use ruff_python_parser::Parsed;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -95,32 +97,48 @@ impl Engine for Monty {
     }
 }
 
-/// Whether monty can run the script at all.
+/// What of a script monty cannot run, or may run otherwise than Python says. None where it does not parse: that is told apart.
+pub(crate) fn beyond(code: &str) -> Option<Fault> {
+    let parsed = python::parse(code).ok()?;
+    match outside(&parsed, code) {
+        Err(fault) if fault.kind == FaultKind::Syntax => None,
+        Err(fault) => Some(fault),
+        Ok(()) => python::doubtful(&parsed, code),
+    }
+}
+
+/// Whether monty can run the script at all, and how it calls.
 fn check(job: &Job, tree: &Tree) -> Result<Waiting, Fault> {
     let parsed = python::parse(&job.code)?;
-    if let Some(fault) = python::unsupported(&parsed, &job.code) {
+    outside(&parsed, &job.code)?;
+    let roots = tree.roots().chain(FUNCTIONS).chain(["results"]).map(str::to_owned).collect();
+    python::waiting(&parsed, &job.code, &roots)
+}
+
+/// Why monty cannot run the script, with the construct and its place.
+fn outside(parsed: &Parsed<ModModule>, code: &str) -> Result<(), Fault> {
+    if let Some(fault) = python::unsupported(parsed, code) {
         return Err(fault);
     }
     // Imports have no effect but to fail, so they can be tried before the run: a missing name is told in time.
     let mut scratch = MontyRepl::new(MAIN, ResourceTracker::default(), CompileOptions::default());
-    for (start, end) in python::imports(&parsed) {
-        let statement = job.code.get(start..end).unwrap_or_default();
+    for (start, end) in python::imports(parsed) {
+        let statement = code.get(start..end).unwrap_or_default();
         if let Err(error) = scratch.feed_run(statement, Vec::new(), PrintWriter::Disabled) {
             let message =
                 format!("{}; it is outside the Python that runs here", error.message().unwrap_or(statement));
-            let place = source::syntax_fault(&job.code, start, message);
+            let place = source::syntax_fault(code, start, message);
             return Err(Fault { kind: FaultKind::Unsupported, name: "UnsupportedError".into(), ..place });
         }
     }
     let names = vec!["input".to_owned(), "session".to_owned()];
-    if let Err(error) = MontyRun::new(job.code.clone(), MAIN, names, CompileOptions::default()) {
+    if let Err(error) = MontyRun::new(code.to_owned(), MAIN, names, CompileOptions::default()) {
         let kind =
             if error.exc_type() == ExcType::SyntaxError { FaultKind::Syntax } else { FaultKind::Unsupported };
         let name = if kind == FaultKind::Syntax { "SyntaxError" } else { "UnsupportedError" };
         return Err(Fault { kind, name: name.into(), ..placed(&error) });
     }
-    let roots = tree.roots().chain(FUNCTIONS).chain(["results"]).map(str::to_owned).collect();
-    python::waiting(&parsed, &job.code, &roots)
+    Ok(())
 }
 
 fn parsed(json: &str) -> Value {
