@@ -143,7 +143,7 @@ impl System {
             guard: guard.clone(),
             clock: clock.clone(),
         });
-        let sandbox = sandbox(&options.config)?;
+        let sandbox = sandbox(&options.config.sandbox)?;
         let toolbox = Arc::new(Toolbox::new(upstreams.clone()));
         let runs = Arc::new(Runs::new(RunParts {
             log: log.clone(),
@@ -343,26 +343,14 @@ fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guar
     Ok(Guard::new(
         layers.approval.clone(),
         Policy::default(),
-        preset(config)?,
+        Preset::load(&config.sandbox.preset)?,
         config.approvals.ttl_s,
         reaches,
     ))
 }
 
-/// The preset that the settings name, or the limits of the file they point to.
-fn preset(config: &Config) -> Result<Preset, Refusal> {
-    let name = &config.sandbox.preset;
-    if !name.ends_with(".toml") {
-        return Preset::named(name);
-    }
-    let text = std::fs::read_to_string(name).map_err(|error| {
-        Refusal::invalid(format!("sandbox.preset {name}: {error}")).hint("athena sandbox presets")
-    })?;
-    Preset::from_toml(name, &text)
-}
-
-fn sandbox(config: &Config) -> Result<Sandbox, Refusal> {
-    let config = &config.sandbox;
+/// The sandbox as the settings want it; its processes come with the first run, or with the pool.
+pub(crate) fn sandbox(config: &crate::config::Sandbox) -> Result<Sandbox, Refusal> {
     let mut arguments = Vec::new();
     if config.allow_weak {
         arguments.extend(["--least".to_owned(), "none".to_owned()]);

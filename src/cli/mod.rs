@@ -21,6 +21,7 @@ mod output;
 mod privacy;
 mod replay;
 mod run;
+mod sandbox;
 mod serve;
 mod session;
 mod store;
@@ -118,6 +119,8 @@ enum Command {
     Upstream(upstream::Upstream),
     /// Run, ask or stop the store's daemon
     Daemon(daemon::Daemon),
+    /// What agent code may use up, and how it is held here
+    Sandbox(sandbox::Sandbox),
     /// Try everything once, for real, and say what is wrong
     Doctor(doctor::Doctor),
     /// List, install and choose embedding models
@@ -190,6 +193,7 @@ impl Command {
             Self::Recall(command) => command.run(session).await,
             Self::Forget(command) => command.run(session).await,
             Self::Demo(command) => command.run(session).await,
+            Self::Sandbox(command) => command.run(session).await,
             Self::Doctor(command) => command.run(session).await,
             Self::Replay(command) => command.run(session).await,
             Self::Approvals(command) => command.run(session).await,

@@ -71,6 +71,20 @@ impl Preset {
         Ok(Self { name: name.to_owned(), limits, tiers: Tiers::default() })
     }
 
+    /// A preset by its name, or one of one's own by the path of its file.
+    ///
+    /// # Errors
+    /// As [`named`](Self::named) and [`from_toml`](Self::from_toml), or when the file cannot be read.
+    pub fn load(name: &str) -> Result<Self, Refusal> {
+        if !name.ends_with(".toml") {
+            return Self::named(name);
+        }
+        let text = std::fs::read_to_string(name).map_err(|error| {
+            Refusal::invalid(format!("sandbox preset {name}: {error}")).hint("athena sandbox presets")
+        })?;
+        Self::from_toml(name, &text)
+    }
+
     /// A preset of one's own: TOML with `base` (a preset's name, `balanced` where missing), any of the limits, and `[tiers]`.
     ///
     /// # Errors

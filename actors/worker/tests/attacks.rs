@@ -1,6 +1,6 @@
 //! Attacks on the jail: raw system calls, and hostile code of both languages, at each level this kernel gives.
 
-use crate::support::{self, Worker, echo, job, signal};
+use crate::support::{self, Worker, Zygote, echo, job, signal};
 use athena_schemas::risk::Limits;
 use athena_schemas::wire::{FaultKind, FromWorker, Language};
 use std::io::Read;
@@ -164,6 +164,10 @@ enum End {
     Denied,
     /// A limit ended it.
     Limited,
+    /// The filter killed it.
+    Killed,
+    /// It broke its own worker, by whatever means; the server sees a worker that left or does not keep to the protocol.
+    Broken,
 }
 
 const JAVASCRIPT: &[(&str, End)] = &[
@@ -302,25 +306,140 @@ const PYTHON: &[(&str, End)] = &[
     ("sum(range(10**12))", End::Limited),
 ];
 
+const TYPESCRIPT: &[(&str, End)] = &[
+    ("enum E { A = (() => { throw new Error('early') })() }", End::Denied),
+    ("namespace N { export const f = Function('return this')() }", End::Denied),
+    ("class A { constructor(private x = eval('1')) {} } new A()", End::Denied),
+    ("import fs = require('fs')", End::Denied),
+    ("declare const process: any; process.env", End::Denied),
+    ("const x = <any>globalThis; x.Function('return 1')()", End::Denied),
+    ("@(() => { for (;;); }) class A {}", End::Denied),
+    ("type A<T> = T extends [infer H, ...infer R] ? A<R> : never; while (true as boolean) {}", End::Limited),
+];
+
+/// Against the host's CPython: what its language lets through must meet the kernel.
+const CPYTHON: &[(&str, End)] = &[
+    ("import os\nos.system('id')", End::Killed),
+    ("import os\nos.fork()", End::Killed),
+    ("import os\nos.execv('/bin/sh', ['sh'])", End::Killed),
+    ("import os\nos.posix_spawn('/bin/sh', ['sh'], {})", End::Killed),
+    ("import os\nos.kill(1, 9)", End::Killed),
+    ("import os\nos.kill(-1, 9)", End::Killed),
+    ("import os\nos.setuid(0)", End::Killed),
+    ("import os\nos.pipe()", End::Killed),
+    ("import os\nos.dup(3)", End::Killed),
+    ("import os\nos.read(0, 1)", End::Killed),
+    ("import os\nos.write(9, b'x')", End::Killed),
+    ("import os\nos.sched_setaffinity(0, {0})", End::Killed),
+    ("import os\nos.memfd_create('x')", End::Killed),
+    ("import os\nos.chroot('/')", End::Killed),
+    ("import os\nos.setns(3, 0) if hasattr(os, 'setns') else os.fork()", End::Killed),
+    ("import socket\nsocket.socket()", End::Killed),
+    ("import socket\nsocket.create_connection(('169.254.169.254', 80))", End::Killed),
+    ("import socket\nsocket.getaddrinfo('example.com', 80)", End::Killed),
+    ("import select\nselect.epoll()", End::Killed),
+    ("import signal\nsignal.pthread_kill(1 << 40, 9)", End::Broken),
+    ("import _thread\n_thread.start_new_thread(print, ())", End::Denied),
+    ("import threading\nthreading.Thread(target=print).start()", End::Denied),
+    ("import subprocess\nsubprocess.run(['id'])", End::Killed),
+    ("import multiprocessing\nmultiprocessing.Process(target=print).start()", End::Denied),
+    ("import ctypes\nctypes.CDLL(None).execve", End::Denied),
+    ("import _ctypes", End::Denied),
+    ("import _posixsubprocess", End::Denied),
+    ("import resource", End::Denied),
+    ("__import__('ctypes')", End::Denied),
+    ("import sys\ndel sys.modules['ctypes']\nimport ctypes", End::Denied),
+    ("import importlib\nimportlib.reload(__import__('os'))\nopen('/etc/passwd').read()", End::Denied),
+    ("open('/etc/passwd').read()", End::Denied),
+    ("open('/proc/self/environ').read()", End::Denied),
+    ("open('/proc/self/mem', 'rb').read(1)", End::Denied),
+    ("import os\nos.open('/etc/shadow', os.O_RDONLY)", End::Denied),
+    ("import os\nos.listdir('/')", End::Denied),
+    ("import os\nos.stat('/etc/passwd')", End::Denied),
+    ("import os\nos.unlink('/tmp/x')", End::Denied),
+    ("import os\nos.mkdir('/tmp/x')", End::Denied),
+    ("import os\nos.symlink('/etc/passwd', '/tmp/x')", End::Denied),
+    ("import os\ndict(os.environ)", End::Denied),
+    ("import pathlib\npathlib.Path('/etc/passwd').read_text()", End::Denied),
+    ("import tempfile\ntempfile.TemporaryFile()", End::Denied),
+    ("import io\nio.FileIO('/etc/passwd').read()", End::Denied),
+    ("import zipfile\nzipfile.ZipFile('/tmp/x.zip', 'w')", End::Denied),
+    ("import logging\nlogging.FileHandler('/tmp/log')", End::Denied),
+    ("import linecache\nlinecache.getlines('/etc/passwd')", End::Denied),
+    ("().__class__.__base__.__subclasses__()", End::Denied),
+    (
+        "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == 'FileIO'][0]('/etc/passwd').read()",
+        End::Denied,
+    ),
+    ("import sys\nsys._getframe(1).f_globals['CONFIG']['filters'].clear()", End::Denied),
+    ("import sys\nsys._getframe(1).f_globals['LIBC'].system(b'id')", End::Killed),
+    ("import sys\nsys._getframe(1).f_globals['send'](b'\\xff' * 100)", End::Broken),
+    ("import sys\nsys._getframe(1).f_globals['real_send'](3, b'\\xff\\xff\\xff\\xff')", End::Broken),
+    ("import os\nos._exit(0)", End::Broken),
+    ("import os\nos.close(3)", End::Broken),
+    ("import os\nos.abort()", End::Broken),
+    ("import sys\nsys.settrace(lambda *a: 1 / 0)", End::Denied),
+    ("import sys\nsys.setrecursionlimit(10**9)\ndef f(n): return f(n + 1)\nf(0)", End::Broken),
+    ("import signal\nsignal.setitimer(signal.ITIMER_REAL, 0)\n1", End::Denied),
+    (
+        "import signal\nsignal.signal(signal.SIGALRM, signal.SIG_IGN)\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\n1",
+        End::Denied,
+    ),
+    ("import pickle\npickle.loads(b\"cos\\nsystem\\n(S'id'\\ntR.\")", End::Killed),
+    ("eval('__import__(\"os\").system(\"id\")')", End::Killed),
+    ("exec('import socket; socket.socket()')", End::Killed),
+    ("type('X', (), {'__del__': lambda s: __import__('os').fork()})()\n1", End::Killed),
+    (
+        "class M(type):\n    def __call__(c): return open('/etc/passwd')\nclass A(metaclass=M): pass\nA().read()",
+        End::Denied,
+    ),
+    ("import re\nre.match('(a+)+$', 'a' * 60 + 'b')", End::Limited),
+    ("x = 3\nwhile True: x = x * x", End::Limited),
+    ("'x' * 10**10 + 'y' % ()", End::Limited),
+    ("x = [1]\nwhile True: x += x % 2 if 0 else x\nclass A(list): pass", End::Limited),
+    ("def g():\n    while True: yield 1\nsum(g())", End::Limited),
+    ("import itertools, enum\nlist(itertools.count())", End::Limited),
+    (
+        "class A(Exception): pass\nwhile True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        End::Limited,
+    ),
+    ("class A(dict): pass\nwhile True: print('x' * 10000)", End::Limited),
+    ("class A(dict): pass\nwhile True: athena.semantic.search(q=1)", End::Limited),
+    ("import decimal\ndecimal.Decimal(10) ** 10**9 % 7", End::Denied),
+    ("import hashlib\nhashlib.scrypt(b'x', salt=b'y', n=2**20, r=8, p=1, maxmem=2**31)", End::Denied),
+    ("import json\nclass A(dict): pass\njson.loads('[' * 100000)", End::Denied),
+    ("athena.semantic.search = 1\nclass A(dict): pass", End::Denied),
+];
+
+/// The limits hostile code is given.
+const TIGHT: Limits = Limits { wall_ms: 4_000, cpu_ms: 300, calls: 50, memory_mb: 32, ..Limits::BALANCED };
+
+/// Nothing of the host is to be seen in what a worker said.
+fn shows_nothing(what: &str, shown: &str) {
+    for canary in ["root:x:", "CARGO", "PATH=", "/work", "169.254.169.254\\\": \\\"2"] {
+        assert!(!shown.contains(canary), "{what} shows {canary}: {shown}");
+    }
+}
+
+fn limited(trace: &support::Trace) -> bool {
+    matches!(&trace.finish.result, Err(fault) if matches!(
+        fault.kind,
+        FaultKind::TimedOut | FaultKind::OutOfMemory | FaultKind::Limit
+    ))
+}
+
 /// Whatever hostile code does, its worker ends in one of the ways a server can tell, and shows nothing of the host.
 fn survive(language: Language, cases: &[(&str, End)]) {
-    let limits = Limits { wall_ms: 4_000, cpu_ms: 300, calls: 50, memory_mb: 32, ..Limits::BALANCED };
     for level in levels() {
+        let zygote = Zygote::start(&["--level", level, "--zygote", "yes"]);
         for (code, end) in cases {
-            let job = support::Job { limits, ..job(language, code) };
-            let trace = match Worker::start(&["--level", level]).run(job, echo) {
+            let job = support::Job { limits: TIGHT, ..job(language, code) };
+            let trace = match zygote.worker().run(job, echo) {
                 Ok(trace) => trace,
                 Err(status) => panic!("{code} at {level} killed its worker: {status}"),
             };
-            let shown = format!("{:?} {:?}", trace.finish, trace.logs);
-            for canary in ["root:x:", "CARGO", "PATH=", "/work", "169.254.169.254\\\": \\\"2"] {
-                assert!(!shown.contains(canary), "{code} at {level} shows {canary}: {shown}");
-            }
-            let limited = matches!(&trace.finish.result, Err(fault) if matches!(
-                fault.kind,
-                FaultKind::TimedOut | FaultKind::OutOfMemory | FaultKind::Limit
-            ));
-            assert!(limited || *end == End::Denied, "{code} at {level}: {:?}", trace.finish.result);
+            shows_nothing(code, &format!("{:?} {:?}", trace.finish, trace.logs));
+            assert!(limited(&trace) || *end == End::Denied, "{code} at {level}: {:?}", trace.finish.result);
         }
     }
 }
@@ -331,8 +450,43 @@ fn hostile_javascript_is_contained() {
 }
 
 #[test]
+fn hostile_typescript_is_contained() {
+    survive(Language::TypeScript, TYPESCRIPT);
+}
+
+#[test]
 fn hostile_python_is_contained() {
     survive(Language::Python, PYTHON);
+}
+
+/// The guard would stop most of this; here the jail stands alone.
+#[test]
+fn hostile_code_in_the_host_s_python_is_contained() {
+    for level in levels() {
+        let zygote = Zygote::python(&["--level", level]);
+        let mut otherwise = Vec::new();
+        for (code, end) in CPYTHON {
+            let job = support::Job { limits: TIGHT, ..job(Language::Python, code) };
+            let ended = zygote.worker().attack(job);
+            shows_nothing(code, &format!("{ended:?}"));
+            let as_told = match (&ended, end) {
+                (Ok(_), End::Denied) => true,
+                (Ok(trace), End::Limited) => limited(trace),
+                (Err(status), End::Killed) => signal(*status) == Some(libc::SIGSYS),
+                // A worker that is attacked from within may hold together all the same.
+                (Ok(trace), End::Broken) => trace.finish.result.is_err(),
+                (Err(_), End::Broken) => true,
+                (Ok(_), End::Killed) | (Err(_), End::Denied | End::Limited) => false,
+            };
+            if !as_told {
+                otherwise.push(format!("{code}: not {end:?} but {ended:?}"));
+            }
+        }
+        assert!(otherwise.is_empty(), "at {level}:\n{}", otherwise.join("\n"));
+        // The one they are all copies of is as it was.
+        let trace = zygote.worker().run(job(Language::Python, "1 + 1"), echo).unwrap();
+        assert_eq!(trace.finish.result, Ok("2".into()));
+    }
 }
 
 #[test]

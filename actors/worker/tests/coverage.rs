@@ -1,6 +1,6 @@
 //! What of Python runs here: each feature through the real worker, and the table in the documentation from those runs.
 
-use crate::support::{Worker, echo, job};
+use crate::support::{Worker, Zygote, echo, job};
 use athena_schemas::wire::{FaultKind, Language};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -225,37 +225,51 @@ const FEATURES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// How a feature fares.
-fn judge(code: &str) -> (&'static str, String) {
-    let trace = Worker::start(&[]).run(job(Language::Python, code), echo).unwrap();
-    match trace.finish.result {
+/// How a feature fares, and on which engine: chosen as the server does, before anything runs.
+fn judge(python: &Zygote, code: &str) -> (&'static str, String, String) {
+    let mut worker = Worker::start(&[]);
+    if worker.analyze(Language::Python, code).beyond.is_some() {
+        worker.close();
+        worker = python.worker();
+    }
+    let trace = worker.run(job(Language::Python, code), echo).unwrap();
+    let engine = trace.finish.engine.split(' ').next().unwrap_or_default().to_owned();
+    let (outcome, note) = match trace.finish.result {
         Ok(value) if value == "true" => ("yes", String::new()),
         Ok(value) => ("differs", format!("gives {value}")),
         Err(fault) if fault.kind == FaultKind::Unsupported => ("refused", fault.message),
         Err(fault) => ("fails", format!("{}: {}", fault.name, fault.message)),
-    }
+    };
+    (outcome, engine, note)
 }
 
 /// The page as these runs make it.
 fn page() -> String {
+    let python = Zygote::python(&[]);
     let mut rows = String::new();
-    let (mut works, mut refused) = (0, 0);
+    let (mut works, mut builtin) = (0, 0);
     for (group, feature, code) in FEATURES {
-        let (outcome, note) = judge(code);
+        let (outcome, engine, note) = judge(&python, code);
         works += usize::from(outcome == "yes");
-        refused += usize::from(outcome == "refused");
+        builtin += usize::from(outcome == "yes" && engine == "monty");
         let note: String = note.replace('|', "\\|").replace('\n', " ").chars().take(140).collect();
-        let _ = writeln!(rows, "| {group} | {feature} | {outcome} | {note} |");
+        let _ = writeln!(rows, "| {group} | {feature} | {outcome} | {engine} | {note} |");
     }
     format!(
         "# Python in the sandbox\n\n\
-         Python runs in monty, a Python of its own inside the jailed worker. This table is written by a test from real runs\n\
-         (`ATHENA_BLESS=1 cargo test -p athena-worker coverage` writes it anew); {works} of {} features work.\n\n\
-         *refused* ({refused}): told before anything runs, with the construct and its line, so no side effect has happened.\n\
-         *fails*: raises when it is reached. *differs*: gives another value than CPython.\n\n\
+         Two engines run Python in the same jail. **monty**, a Python of its own inside the worker, runs most scripts. What it\n\
+         cannot run, or may run otherwise than Python says, is found before anything runs, and the whole script goes to\n\
+         **cpython**: the host's `python3` (3.9 or later; `sandbox.python` names another one, or none), whose standard library\n\
+         is loaded before the file system is taken away. Its strings hash by a constant, its addresses are not randomised,\n\
+         clock and randomness are the run's, so it replays. Without a `python3` such a script is refused with the construct\n\
+         and its line; no side effect has happened then.\n\n\
+         This table is written by a test from real runs (`ATHENA_BLESS=1 cargo test --workspace --test worker coverage` writes\n\
+         it anew); {works} of {} features work, {builtin} of them without a `python3`.\n\n\
+         *refused*: told before anything runs. *fails*: raises when it is reached. *differs*: gives another value than CPython.\n\n\
          Host calls give their value (`x = athena.semantic.search(query=\"q\")`) or are awaited\n\
-         (`x = await athena.semantic.search(query=\"q\")`, `asyncio.gather`); one script does one of the two.\n\n\
-         | group | feature | works | note |\n|---|---|---|---|\n{rows}",
+         (`x = await athena.semantic.search(query=\"q\")`, `asyncio.gather`). There are no files, sockets, threads or processes in\n\
+         either engine; `open` raises.\n\n\
+         | group | feature | works | engine | note |\n|---|---|---|---|---|\n{rows}",
         FEATURES.len()
     )
 }
@@ -278,9 +292,13 @@ fn the_documentation_tells_what_runs() {
 /// The values a test compares are JSON.
 #[test]
 fn a_feature_is_judged_by_its_value() {
-    assert_eq!(judge("1 == 1"), ("yes", String::new()));
+    let python = Zygote::python(&[]);
+    let judge = |code: &str| judge(&python, code);
+    assert_eq!(judge("1 == 1"), ("yes", "monty".into(), String::new()));
     assert_eq!(judge("1 == 2").0, "differs");
     assert_eq!(judge("import nowhere").0, "refused");
     assert_eq!(judge("1 / 0").0, "fails");
+    let (outcome, engine, _) = judge("class A(dict):\n    pass\nA() == {}");
+    assert_eq!((outcome, engine.as_str()), ("yes", "cpython"));
     assert_eq!(serde_json::from_str::<Value>("true").unwrap(), Value::Bool(true));
 }

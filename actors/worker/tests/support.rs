@@ -2,11 +2,15 @@
 
 use athena_schemas::risk::Limits;
 pub(crate) use athena_schemas::wire::Job;
-use athena_schemas::wire::{Fault, Finish, FromWorker, Language, Namespace, Ready, ToWorker};
+use athena_schemas::wire::{Assessment, Fault, Finish, FromWorker, Language, Namespace, Ready, ToWorker};
 use athena_worker::wire::{Link, LinkError};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
+};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::os::fd::AsRawFd;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -16,7 +20,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct Worker {
     pub(crate) link: Link,
     pub(crate) ready: Ready,
-    child: Child,
+    pid: libc::pid_t,
 }
 
 /// How a run went: its end, and what it sent on the way.
@@ -31,23 +35,41 @@ impl Worker {
     /// Starts one and waits until it is ready.
     pub(crate) fn start(args: &[&str]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let fd = theirs.as_raw_fd();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
-        command.arg(athena_worker::WORKER).args(args).env_clear().stdin(Stdio::null());
-        // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
-        unsafe {
-            command.pre_exec(move || {
-                if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-            });
-        }
-        let child = command.spawn().unwrap();
+        let child = spawn(args, theirs.as_raw_fd());
         drop(theirs);
-        let mut link = Link::new(ours);
+        Self::ready(ours, libc::pid_t::try_from(child.id()).unwrap())
+    }
+
+    fn ready(socket: UnixStream, pid: libc::pid_t) -> Self {
+        let mut link = Link::new(socket);
         let FromWorker::Ready(ready) = link.receive(Some(Instant::now() + Duration::from_secs(20))).unwrap()
         else {
             panic!("the first frame must be Ready");
         };
-        Self { link, ready, child }
+        Self { link, ready, pid }
+    }
+
+    /// Judges code.
+    pub(crate) fn analyze(&mut self, language: Language, code: &str) -> Assessment {
+        self.link.send(&ToWorker::Analyze { language, code: code.into() }).unwrap();
+        match self.link.receive(Some(Instant::now() + Duration::from_secs(20))).unwrap() {
+            FromWorker::Analysis(assessment) => *assessment,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Reaps the process.
+    pub(crate) fn wait(&self) -> ExitStatus {
+        let mut status = 0;
+        // SAFETY: plain waitpid; the process is a child of this one.
+        assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, 0) }, self.pid);
+        ExitStatus::from_raw(status)
+    }
+
+    /// Ends the process from outside.
+    pub(crate) fn kill(&self) {
+        // SAFETY: plain kill; the process is not reaped yet.
+        assert_eq!(unsafe { libc::kill(self.pid, libc::SIGKILL) }, 0);
     }
 
     /// Runs a job; `answer` is the server. A worker that dies instead gives its exit status.
@@ -79,28 +101,125 @@ impl Worker {
                 }
                 Ok(FromWorker::Log { level, text }) => logs.push((level, text)),
                 Ok(FromWorker::Done(finish)) => {
-                    self.child.wait().unwrap();
+                    self.wait();
                     return Ok(Trace { finish: *finish, calls, logs });
                 }
                 Err(LinkError::TimedOut) => match due.pop_front() {
                     // The worker may have ended meanwhile; the next receive says how.
                     Some(answer) => drop(self.link.send(&answer)),
                     None => {
-                        self.child.kill().unwrap();
-                        panic!("neither a frame nor an end: {:?}", self.child.wait());
+                        self.kill();
+                        panic!("neither a frame nor an end: {:?}", self.wait());
                     }
                 },
-                Err(LinkError::Closed) => return Err(self.child.wait().unwrap()),
+                // Its last frame names the call; its exit status says as much.
+                Ok(FromWorker::Trapped { .. }) => {}
+                Err(LinkError::Closed) => return Err(self.wait()),
                 other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// Runs hostile code: a worker that breaks the protocol is killed, as the server does, and gives its exit status.
+    pub(crate) fn attack(mut self, job: Job) -> Result<Trace, ExitStatus> {
+        let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms + 50);
+        let (mut calls, mut logs) = (Vec::new(), Vec::new());
+        self.link.send(&ToWorker::Run(Box::new(job))).unwrap();
+        loop {
+            match self.link.receive(Some(deadline)) {
+                Ok(FromWorker::Call { call, op, params, .. }) => {
+                    let params = serde_json::from_str(&params).unwrap_or_default();
+                    let result = echo(&op, &params).map(|it| it.to_string()).map_err(|it| it.to_string());
+                    calls.push((op, params));
+                    // It may be gone; the next receive says so.
+                    let _ = self.link.send(&ToWorker::Answer { call, result, clock_ms: 0 });
+                }
+                Ok(FromWorker::Log { level, text }) => logs.push((level, text)),
+                Ok(FromWorker::Done(finish)) => {
+                    self.wait();
+                    return Ok(Trace { finish: *finish, calls, logs });
+                }
+                Err(LinkError::Closed) => return Err(self.wait()),
+                Ok(_) | Err(_) => {
+                    self.kill();
+                    return Err(self.wait());
+                }
             }
         }
     }
 
     /// Closes the socket and waits for the end.
     pub(crate) fn close(self) -> ExitStatus {
-        let Self { link, mut child, .. } = self;
+        let Self { link, ready, pid } = self;
         drop(link);
-        child.wait().unwrap()
+        let (link, _) = UnixStream::pair().unwrap();
+        Self { link: Link::new(link), ready, pid }.wait()
+    }
+}
+
+/// The worker's binary with this socket as its descriptor 3.
+fn spawn(args: &[&str], fd: RawFd) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
+    command.arg(athena_worker::WORKER).args(args).env_clear().stdin(Stdio::null());
+    // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
+    unsafe {
+        command.pre_exec(
+            move || {
+                if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            },
+        );
+    }
+    command.spawn().unwrap()
+}
+
+/// A process that workers are copies of. They die with the thread that started it.
+pub(crate) struct Zygote {
+    pub(crate) socket: OwnedFd,
+    pub(crate) process: Child,
+}
+
+impl Zygote {
+    /// Starts one with these arguments.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let (socket, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let zygote = Self { process: spawn(args, theirs.as_raw_fd()), socket };
+        drop(theirs);
+        assert_eq!(zygote.hear(), 0);
+        zygote
+    }
+
+    /// One that is the host's CPython.
+    pub(crate) fn python(args: &[&str]) -> Self {
+        const ASK: &str = "import sys, os; print(os.path.realpath(sys._base_executable), os.path.realpath(sys.base_prefix), sep=':')";
+        let told = Command::new("python3").args(["-I", "-S", "-c", ASK]).output().unwrap();
+        let interpreter = String::from_utf8(told.stdout).unwrap();
+        Self::start(&[&["--python", interpreter.trim()], args].concat())
+    }
+
+    fn hear(&self) -> i32 {
+        let mut number = [0; 4];
+        assert_eq!(recv(self.socket.as_raw_fd(), &mut number, MsgFlags::empty()).unwrap(), 4);
+        i32::from_le_bytes(number)
+    }
+
+    /// A copy.
+    pub(crate) fn worker(&self) -> Worker {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let fds = [theirs.as_raw_fd()];
+        let rights = [ControlMessage::ScmRights(&fds)];
+        sendmsg::<()>(self.socket.as_raw_fd(), &[IoSlice::new(&[1])], &rights, MsgFlags::empty(), None)
+            .unwrap();
+        let pid = self.hear();
+        assert!(pid > 0, "error {pid}");
+        Worker::ready(ours, pid)
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

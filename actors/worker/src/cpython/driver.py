@@ -84,7 +84,7 @@ def shut():
     prctl(38, 1)  # no new privileges
     prctl(1, signal.SIGKILL)  # death with the parent
     prctl(4, 0)  # not dumpable
-    for program in reversed(CONFIG["filters"]):
+    for program in CONFIG["filters"]:
         code = bytes.fromhex(program)
         held = ctypes.create_string_buffer(code, len(code))
         head = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))

@@ -182,7 +182,7 @@ fn become_python(plan: &Plan, interpreter: &Interpreter) -> std::io::Result<std:
     });
     let text = |bytes: &[u8]| CString::new(bytes).map_err(std::io::Error::other);
     let arguments = [
-        text(b"python3")?,
+        text(program.as_os_str().as_bytes())?,
         // Neither site packages, nor anybody's home, nor compiled files.
         text(b"-SsB")?,
         text(b"-c")?,
@@ -190,6 +190,8 @@ fn become_python(plan: &Plan, interpreter: &Interpreter) -> std::io::Result<std:
         text(config.to_string().as_bytes())?,
     ];
     let mut environment = vec![text(b"PYTHONHASHSEED=0")?, text(b"LC_ALL=C.UTF-8")?, text(b"TZ=UTC0")?];
+    let home = moved.as_ref().unwrap_or(&interpreter.prefix);
+    environment.push(text(&[b"PYTHONHOME=", home.as_os_str().as_bytes()].concat())?);
     if let Some(spot) = &moved {
         // Its own library, if it has one: the place that the executable remembers is closed.
         let libraries = spot.join("lib");

@@ -1,4 +1,8 @@
-//! Runs through the whole house, in one process: what a caller of `run/execute` waits for.
+//! Runs through the whole house: what a caller of `run/execute` waits for, in one process; and what an MCP client waits for,
+//! beside a peer ([`front`]).
+
+mod client;
+mod front;
 
 use anyhow::{Context as _, ensure};
 use athena::config::Config;
@@ -21,6 +25,12 @@ pub(crate) struct Settings {
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     pub concurrent: usize,
+    /// The athena binary for what is measured through an MCP client [default: the one beside this]
+    #[arg(long, value_name = "PATH")]
+    pub athena: Option<std::path::PathBuf>,
+    /// A Python with `fastmcp[code-mode]`: the peer, measured in the same run.
+    #[arg(long, value_name = "PYTHON")]
+    pub peers: Option<std::path::PathBuf>,
     /// Ends with one JSON object on stdout.
     #[arg(long)]
     pub json: bool,
@@ -28,13 +38,18 @@ pub(crate) struct Settings {
 
 /// Targets, beside which each figure stands.
 const TARGETS: &[(&str, f64)] = &[
-    ("one_plus_one_p50_ms", 1.5),
-    ("one_plus_one_p95_ms", 6.0),
-    ("engine_p50_ms", 1.0),
+    ("mcp_one_plus_one_p50_ms", 1.5),
+    ("mcp_one_plus_one_p95_ms", 6.0),
+    ("mcp_upstream_ten_p50_ms", 9.0),
+    ("engine_js_p50_ms", 1.0),
+    ("engine_python_p50_ms", 1.0),
     ("cold_p50_ms", 5.0),
     ("host_call_p50_us", 100.0),
     ("overrun_ordinary_ms", 20.0),
     ("overrun_builtin_ms", 100.0),
+    ("overrun_python_ms", 20.0),
+    ("overrun_big_integers_ms", 100.0),
+    ("idle_worker_mb", 2.0),
 ];
 
 /// Measures and prints.
@@ -47,9 +62,12 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         figures.insert(name.into(), json!((value * 1000.0).round() / 1000.0));
     };
 
+    let athena = settings.athena.clone().map_or_else(front::beside, Ok)?;
+    front::measure(settings.runs, &athena, settings.peers.as_deref(), &mut note)?;
+
     let house = House::open(4).await?;
     house.execute("1 + 1").await?;
-    let (mut wall, mut engine) = (Vec::new(), Vec::new());
+    let (mut wall, mut engine, mut python) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..settings.runs {
         house.rest().await;
         let begun = Instant::now();
@@ -57,10 +75,15 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         wall.push(ms(begun.elapsed()));
         ensure!(outcome["value"] == json!(2), "{outcome}");
         engine.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / 1e3);
+        house.rest().await;
+        let outcome = house.ask(json!({"code": "1 + 1", "language": "py"})).await?;
+        ensure!(outcome["value"] == json!(2), "{outcome}");
+        python.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / 1e3);
     }
     note("one_plus_one_p50_ms", at(&mut wall, 50));
     note("one_plus_one_p95_ms", at(&mut wall, 95));
-    note("engine_p50_ms", at(&mut engine, 50));
+    note("engine_js_p50_ms", at(&mut engine, 50));
+    note("engine_python_p50_ms", at(&mut python, 50));
 
     let calls = 200;
     let code = format!(
@@ -75,24 +98,28 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     note("host_call_p50_us", at(&mut each, 50));
 
-    for (name, code) in
+    for (name, language, code) in
         // Sizes come from the input, so that the guard lets them pass and the clocks have to stop them.
         [
-            ("overrun_ordinary_ms", "let n = 0; while (n < input) n += 0.001; return n"),
-            ("overrun_builtin_ms", "return Array(input).join('x').length"),
+            ("overrun_ordinary_ms", "js", "let n = 0; while (n < input) n += 0.001; return n"),
+            ("overrun_builtin_ms", "js", "return Array(input).join('x').length"),
+            ("overrun_python_ms", "py", "n = 0\nwhile n < input:\n    n += 0.0001\nn"),
+            ("overrun_big_integers_ms", "py", "x = input\nwhile x:\n    x = x * x\n"),
+            ("overrun_cpython_ms", "py", "import random\nx = input\nwhile x:\n    x = x * x\n"),
         ]
     {
         let mut over = Vec::new();
         for _ in 0..10 {
             house.rest().await;
-            let begun = Instant::now();
             let params =
-                json!({"code": code, "language": "js", "input": 1_u64 << 29, "limits": {"wall_ms": 100}});
+                json!({"code": code, "language": language, "input": 1_u64 << 29, "limits": {"wall_ms": 100}});
             let outcome = house.ask(params).await?;
-            over.push(ms(begun.elapsed()) - 100.0);
+            // What the code had, without the making of its worker.
+            over.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / 1e3 - 100.0);
             ensure!(outcome["status"] == "timed_out", "{outcome}");
         }
         note(name, at(&mut over, 50));
+        note(&format!("{}_worst_ms", name.trim_end_matches("_ms")), at(&mut over, 100));
     }
 
     let (rate, errors) = house.at_once(settings.concurrent, settings.concurrent * 20).await?;
@@ -120,6 +147,20 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     }
     note("cold_p50_ms", at(&mut wall, 50));
     cold.close().await?;
+
+    let many = 64;
+    let warm = House::open(many).await?;
+    warm.execute("1 + 1").await?;
+    let mut idle = House::idle_workers()?;
+    let patience = Instant::now() + Duration::from_secs(30);
+    // One of them is the process they are copies of.
+    while idle.len() <= many && Instant::now() < patience {
+        warm.rest().await;
+        idle = House::idle_workers()?;
+    }
+    note("idle_workers", idle.len() as f64);
+    note("idle_worker_mb", idle.iter().sum::<u64>() as f64 / 1024.0 / idle.len().max(1) as f64);
+    warm.close().await?;
 
     if settings.json {
         println!("{}", Value::Object(figures));
@@ -211,6 +252,19 @@ impl House {
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
             zombies,
         })
+    }
+
+    /// The share of memory of each worker process, KiB.
+    fn idle_workers() -> anyhow::Result<Vec<u64>> {
+        let own = std::process::id().to_string();
+        let shares = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.to_owned();
+            let rollup = std::fs::read_to_string(entry.path().join("smaps_rollup")).ok()?;
+            let share = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            (parent == own).then(|| share.trim().trim_end_matches(" kB").parse().ok())?
+        });
+        Ok(shares.collect())
     }
 
     async fn close(self) -> anyhow::Result<()> {
