@@ -77,6 +77,40 @@ impl ReadSide {
             .collect()
     }
 
+    /// Waits until every projection has seen a position.
+    ///
+    /// # Errors
+    /// While a projection is down.
+    pub async fn reached(&self, seq: Seq) -> Result<(), Refusal> {
+        for one in &self.driven {
+            one.sight.clone().wait_for(|at| *at >= seq).await.map_err(|_| one.slot.down())?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what was read of the log and may have been erased since.
+    pub fn forget_pages(&self) {
+        self.feed.forget();
+        self.library.forget_past();
+    }
+
+    /// Makes everything durable and rewrites the files so that what was removed is in none of them.
+    ///
+    /// # Errors
+    /// While a projection is down, or when the disk fails.
+    pub async fn scrub(&self) -> Result<(), Refusal> {
+        for one in &self.driven {
+            let (reply, done) = oneshot::channel();
+            one.slot.cast(ProjectorMessage::Flush(reply))?;
+            done.await.map_err(|_| one.slot.down())??;
+        }
+        let library = self.library.clone();
+        tokio::task::spawn_blocking(move || library.store.scrub())
+            .await
+            .map_err(|error| Refusal::internal(format!("the read models were not rewritten: {error}")))??;
+        Ok(())
+    }
+
     /// The log's head.
     pub fn head(&self) -> Seq {
         self.reader.head()

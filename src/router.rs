@@ -4,6 +4,7 @@
 //! has no mailbox. One semaphore bounds how many commands are under way, and with it the sum of all mailboxes.
 
 use crate::clock::Clock;
+use crate::services::erasure::erases;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::Guard;
 use athena_actors::privacy::Tokenizer;
@@ -51,6 +52,9 @@ pub trait Tools: Send + Sync {
 pub trait Services: Send + Sync {
     /// Makes a call.
     fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>>;
+
+    /// Destroys what a command just recorded is to be erased.
+    fn erased(&self) -> BoxFuture<'_, Result<(), Refusal>>;
 }
 
 /// How far the projections have come.
@@ -195,9 +199,13 @@ impl Router {
         } else {
             command
         };
+        let erases = erases(&command);
         let answer = self.parts.layers.decide(cx, command, Some(permit)).await?;
         if let Some(seq) = answer.seq {
             self.settled.fetch_max(seq, Ordering::SeqCst);
+            if erases {
+                self.services()?.erased().await?;
+            }
         }
         Ok(answer)
     }

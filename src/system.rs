@@ -9,12 +9,14 @@ use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
 use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
+use crate::services::erasure::Erasure;
 use crate::toolbox::Toolbox;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
 use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
-use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions};
+use athena_actors::layer::Snapshots as LayerSnapshots;
+use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions, Snapshots};
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
@@ -171,7 +173,17 @@ impl System {
             tokenizer: tokenizer.clone(),
             runs: runs.clone(),
         };
+        let erasure = Arc::new(Erasure::new(
+            log.clone(),
+            sealer.clone(),
+            keys.clone(),
+            layers.clone(),
+            read_side.clone(),
+            tokenizer.clone(),
+            runs.clone(),
+        ));
         let house = House {
+            erasure: erasure.clone(),
             layers: layers.clone(),
             log: log.clone(),
             keys: keys.clone(),
@@ -188,7 +200,10 @@ impl System {
         };
         router.complete(Arc::new(outside), Arc::new(house));
 
-        children.extend(layers.children(&log, &sealer, None));
+        let snapshots = options.folder.as_ref().map(|folder| {
+            Arc::new(Snapshots::new(folder.join("snapshots"), &log, &keys)) as Arc<dyn LayerSnapshots>
+        });
+        children.extend(layers.children(&log, &sealer, snapshots.as_ref()));
         children.push(tokenizer.child());
         children.push(upstreams.child());
         if options.sandbox {
@@ -216,6 +231,12 @@ impl System {
         };
         system.enrol(options.upstreams, &*clock).await?;
         system.runs.recover().await?;
+        // An erasure that a crash cut off is finished, beside the rest.
+        tokio::spawn(async move {
+            if let Err(refusal) = erasure.settle().await {
+                tracing::warn!(%refusal, "an erasure is not finished");
+            }
+        });
         tokio::spawn(crate::tokens::warm());
         Ok(system)
     }

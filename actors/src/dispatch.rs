@@ -35,6 +35,15 @@ macro_rules! layers {
                 }
             }
 
+            /// Has every layer forget what it kept beside the log, and with `replay` fold its state anew: something was erased.
+            ///
+            /// # Errors
+            /// While a layer is restarting, or when the disk fails.
+            pub async fn renew(&self, replay: bool) -> Result<(), Refusal> {
+                $(self.$layer.renew(replay).await?;)*
+                Ok(())
+            }
+
             /// Every layer's serialized state, for digests and tests.
             ///
             /// # Errors

@@ -33,11 +33,14 @@ const REMEMBERED: usize = 4_096;
 /// How many records a replay reads at once.
 const PAGE: usize = 1_024;
 
-/// After this many events since the last one, a snapshot of the state is written.
+/// A snapshot of the state is written after this many events since the last one, or an eighth of all, whichever is more:
+/// what snapshots cost stays in proportion to what happens, and what a start replays to what it would without them.
 const SNAPSHOT_EVERY: u64 = 50_000;
+const SNAPSHOT_SHARE: u64 = 8;
 
-/// On an orderly close a snapshot is worth writing after this many.
+/// On an orderly close one is worth writing after this many, or a hundredth of all.
 const SNAPSHOT_ON_CLOSE: u64 = 1_000;
+const SNAPSHOT_SHARE_ON_CLOSE: u64 = 100;
 
 /// Where an answer goes.
 pub type Reply = oneshot::Sender<Result<Answer, Refusal>>;
@@ -48,6 +51,15 @@ pub enum LayerMessage<D: Decider> {
     Decide(Box<Context>, D::Command, Reply, Option<OwnedSemaphorePermit>),
     /// Answers with the serialized state: for digests and tests.
     Inspect(oneshot::Sender<Vec<u8>>),
+    /// Something was erased: no snapshot and no remembered answer from before may stay; with `replay`, the state is folded
+    /// from the log anew as well.
+    Renew {
+        /// Whether what was erased is still in the state: a fold of the tombstone took single items out of it, but a scope
+        /// that was erased as a whole has no tombstones.
+        replay: bool,
+        /// Told when it is done.
+        done: oneshot::Sender<Result<(), Refusal>>,
+    },
 }
 
 /// What a layer needs of the house.
@@ -80,6 +92,12 @@ pub trait Snapshots: Send + Sync {
 
     /// Keeps a snapshot. Failure is not an error: the next start replays.
     fn save(&self, name: &str, shape: u32, version: u64, bytes: Vec<u8>);
+
+    /// Removes the snapshot of `name`, and keeps none of a version below `before` from now on.
+    ///
+    /// # Errors
+    /// When the disk fails: the snapshot may still be there.
+    fn discard(&self, name: &str, before: u64) -> std::io::Result<()>;
 }
 
 /// The generic actor.
@@ -144,6 +162,13 @@ impl<D: Decider> Actor for Layer<D> {
             LayerMessage::Inspect(reply) => {
                 let _ = reply.send(postcard::to_stdvec(&running.state)?);
             }
+            LayerMessage::Renew { replay, done } => {
+                let discarded = running.renew();
+                if replay {
+                    running.replay().await?;
+                }
+                let _ = done.send(discarded);
+            }
         }
         Ok(())
     }
@@ -156,7 +181,7 @@ impl<D: Decider> Actor for Layer<D> {
         // What is still on its way to disk must not stand in a snapshot as if it were there.
         if running.args.log.barrier().await.is_ok()
             && !running.spoilt.load(Ordering::SeqCst)
-            && let Some(save) = running.due(SNAPSHOT_ON_CLOSE)
+            && let Some(save) = running.due(SNAPSHOT_ON_CLOSE, SNAPSHOT_SHARE_ON_CLOSE)
         {
             tokio::task::spawn_blocking(save).await?;
         }
@@ -273,7 +298,8 @@ impl<D: Decider> Running<D> {
         self.version += drafts.len() as u64;
         let remembered = self.recent.begin(cx.command);
         remembered.subscribe(reply);
-        let (spoilt, answer, due) = (self.spoilt.clone(), decision.answer, self.due(SNAPSHOT_EVERY));
+        let (spoilt, answer, due) =
+            (self.spoilt.clone(), decision.answer, self.due(SNAPSHOT_EVERY, SNAPSHOT_SHARE));
         let done = Box::new(move |outcome: Result<crate::log::Receipt, LogError>| match outcome {
             Ok(receipt) => {
                 remembered
@@ -293,9 +319,21 @@ impl<D: Decider> Running<D> {
             .append(Append { drafts, expected: Expected::Any, durability: Durability::Default }, done);
     }
 
+    /// Forgets the snapshots and answers from before an erasure.
+    fn renew(&mut self) -> Result<(), Refusal> {
+        self.recent = Recent::default();
+        let Some(kept) = &self.args.snapshots else { return Ok(()) };
+        self.snapshot_at = 0;
+        kept.discard(D::LAYER, self.version).map_err(|error| {
+            Refusal::new(Code::Unavailable, format!("a snapshot could not be removed: {error}"))
+                .hint("remove the folder `snapshots` of the store; it is made anew")
+        })
+    }
+
     /// A snapshot to save, where enough has happened since the last one.
-    fn due(&mut self, every: u64) -> Option<impl FnOnce() + Send + 'static> {
-        let kept = self.args.snapshots.clone().filter(|_| self.version - self.snapshot_at >= every)?;
+    fn due(&mut self, every: u64, share: u64) -> Option<impl FnOnce() + Send + 'static> {
+        let enough = every.max(self.version / share);
+        let kept = self.args.snapshots.clone().filter(|_| self.version - self.snapshot_at >= enough)?;
         self.snapshot_at = self.version;
         let (state, version) = (self.state.clone(), self.version);
         Some(move || {
@@ -408,6 +446,16 @@ impl<D: Decider> Default for LayerHandle<D> {
 }
 
 impl<D: Decider> LayerHandle<D> {
+    /// Forgets what was kept of the state beside the log; see [`LayerMessage::Renew`].
+    ///
+    /// # Errors
+    /// While the layer is restarting, or when the disk fails.
+    pub async fn renew(&self, replay: bool) -> Result<(), Refusal> {
+        let (done, finished) = oneshot::channel();
+        self.0.cast(LayerMessage::Renew { replay, done })?;
+        finished.await.map_err(|_| self.0.down())?
+    }
+
     /// Has a command decided, and answers once its events are on disk.
     ///
     /// # Errors
@@ -567,6 +615,56 @@ mod tests {
         actor.stop_and_wait(None, None).await.unwrap();
         let (again, _) = start(&log).await;
         assert_eq!(again.inspect().await.unwrap(), before);
+    }
+
+    /// Snapshots in memory; counts those that were given.
+    #[derive(Default)]
+    struct Kept(Mutex<HashMap<String, (u64, Vec<u8>)>>, std::sync::atomic::AtomicUsize);
+
+    impl Snapshots for Kept {
+        fn load(&self, name: &str, _: u32) -> Option<(u64, Vec<u8>)> {
+            let found = self.0.lock().unwrap().get(name).cloned();
+            self.1.fetch_add(usize::from(found.is_some()), Ordering::SeqCst);
+            found
+        }
+
+        fn save(&self, name: &str, _: u32, version: u64, bytes: Vec<u8>) {
+            self.0.lock().unwrap().insert(name.into(), (version, bytes));
+        }
+
+        fn discard(&self, name: &str, _: u64) -> std::io::Result<()> {
+            self.0.lock().unwrap().remove(name);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_start_takes_up_a_snapshot_and_an_erasure_leaves_none() {
+        let (log, kept) = (memory(), Arc::new(Kept::default()));
+        let start = async || {
+            let args = LayerArgs { snapshots: Some(kept.clone()), ..args(&log) };
+            let handle = LayerHandle(args.slot.clone());
+            (handle, Actor::spawn(None, Layer::<Count>::default(), args).await.unwrap().0)
+        };
+        let (layer, actor) = start().await;
+        for n in 0..SNAPSHOT_ON_CLOSE {
+            layer.decide(keyed(&n.to_string()), "tea", None).await.unwrap();
+        }
+        let state = layer.inspect().await.unwrap();
+        actor.stop_and_wait(None, None).await.unwrap();
+        assert_eq!(kept.0.lock().unwrap()["semantic"].0, SNAPSHOT_ON_CLOSE);
+        // What happened behind the snapshot is read from the log.
+        let (layer, actor) = start().await;
+        layer.decide(keyed("one more"), "milk", None).await.unwrap();
+        actor.stop_and_wait(None, None).await.unwrap();
+        let (layer, _) = start().await;
+        assert_eq!(kept.1.load(Ordering::SeqCst), 2, "taken up twice");
+        let after = layer.inspect().await.unwrap();
+        assert!(after.len() > state.len());
+        layer.renew(true).await.unwrap();
+        assert!(kept.0.lock().unwrap().is_empty());
+        assert_eq!(layer.inspect().await.unwrap(), after);
+        assert_eq!(kept.1.load(Ordering::SeqCst), 2, "and not taken up again");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod decider;
 pub mod dispatch;
+pub mod erasure;
 mod files;
 pub mod guard;
 pub mod handle;

@@ -36,6 +36,11 @@ impl Feed {
         self.reader.head()
     }
 
+    /// Forgets the pages it keeps: something in them was erased.
+    pub fn forget(&self) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The next page after a position; empty at the head.
     ///
     /// # Errors
@@ -125,6 +130,8 @@ pub enum ProjectorMessage {
     Pull,
     /// Make everything durable and say the digest and position.
     Digest(oneshot::Sender<Result<([u8; 32], Seq), Refusal>>),
+    /// Catch up and make everything durable.
+    Flush(oneshot::Sender<Result<(), Refusal>>),
     /// Forget everything and read the log again.
     Rebuild(oneshot::Sender<Result<Seq, Refusal>>),
 }
@@ -197,6 +204,14 @@ impl Actor for Projector {
                     projection.digest().map(|digest| (digest, projection.position())).map_err(failed)
                 });
                 let _ = reply.send(digest.await?);
+            }
+            ProjectorMessage::Flush(reply) => {
+                catch_up(args).await?;
+                let projection = args.projection.clone();
+                let flushed = tokio::task::spawn_blocking(move || {
+                    projection.lock().unwrap_or_else(PoisonError::into_inner).flush().map_err(failed)
+                });
+                let _ = reply.send(flushed.await?);
             }
             ProjectorMessage::Rebuild(reply) => {
                 let projection = args.projection.clone();

@@ -171,6 +171,11 @@ impl Library {
         self.shared.iter().map(|shared| (shared.name, shared.seen())).collect()
     }
 
+    /// Forgets the answers of an earlier position: something in them was erased.
+    pub fn forget_past(&self) {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Where the answers of an earlier position come from. The last one asked for is kept.
     fn past(&self, seq: Seq) -> Result<Arc<Self>, Refusal> {
         let (reader, sealer) = self.log.as_ref().ok_or_else(|| {

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 /// Why rows could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -116,12 +117,87 @@ impl Store {
         }
     }
 
+    /// Rewrites all files so that what was removed or replaced is in none of them. The engine begins a new journal only
+    /// behind a full one, so this one is filled; it takes a second, and longer the more rows there are.
+    ///
+    /// # Errors
+    /// When the disk fails or is full, or the engine does not get there in time.
+    pub fn scrub(&self) -> Result<(), StoreError> {
+        let Backend::Disk(database) = &self.backend else { return Ok(()) };
+        let ballast = database.keyspace("ballast", KeyspaceCreateOptions::default).map_err(StoreError::of)?;
+        let mut keyspaces = vec![ballast.clone()];
+        for table in self.tables.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            if let TableRows::Disk(keyspace) = &table.rows {
+                keyspaces.push(keyspace.clone());
+            }
+        }
+        let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
+        for _ in 0..BALLAST / BALLAST_STEP {
+            ballast.insert("noise", noise.bytes(BALLAST_STEP)).map_err(StoreError::of)?;
+        }
+        ballast.remove("noise").map_err(StoreError::of)?;
+        database.persist(PersistMode::Buffer).map_err(StoreError::of)?;
+        // Every memory is written out behind the full journal, so that the engine begins another and removes this one.
+        let deadline = Instant::now() + SCRUB_PATIENCE;
+        loop {
+            for keyspace in &keyspaces {
+                keyspace.rotate_memtable().map_err(StoreError::of)?;
+            }
+            while keyspaces.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+                database.persist(PersistMode::Buffer).map_err(StoreError::of)?;
+                in_time(deadline)?;
+            }
+            if database.journal_count() == 1 {
+                break;
+            }
+            in_time(deadline)?;
+        }
+        keyspaces.iter().try_for_each(|keyspace| keyspace.major_compact().map_err(StoreError::of))?;
+        // Files that nothing names any more go with the first memory that is written out after a later write.
+        for _ in 0..2 {
+            ballast.remove("noise").map_err(StoreError::of)?;
+            ballast.rotate_memtable_and_wait().map_err(StoreError::of)?;
+        }
+        Ok(())
+    }
+
     /// Bytes on disk; 0 in memory.
     pub fn disk_bytes(&self) -> u64 {
         match &self.backend {
             Backend::Disk(database) => database.disk_space().unwrap_or(0),
             Backend::Memory(_) => 0,
         }
+    }
+}
+
+/// More than a journal of the engine holds, bytes.
+const BALLAST: usize = 72 << 20;
+const BALLAST_STEP: usize = 4 << 20;
+
+/// How long rewriting may wait for the engine.
+const SCRUB_PATIENCE: Duration = Duration::from_secs(60);
+
+fn in_time(deadline: Instant) -> Result<(), StoreError> {
+    if Instant::now() > deadline {
+        return Err(StoreError::of(format!("the files were not rewritten within {SCRUB_PATIENCE:?}")));
+    }
+    std::thread::park_timeout(Duration::from_millis(2));
+    Ok(())
+}
+
+/// Bytes that do not compress (xorshift; Marsaglia, 2003).
+struct Noise(u64);
+
+impl Noise {
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(count);
+        while bytes.len() < count {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            bytes.extend_from_slice(&self.0.to_le_bytes());
+        }
+        bytes
     }
 }
 
@@ -232,7 +308,12 @@ impl Table {
 
     fn clear(&self) -> Result<(), StoreError> {
         match &self.rows {
-            TableRows::Disk(keyspace) => keyspace.clear().map_err(StoreError::of),
+            // The engine's own way to clear leaves the files where they are until the next start, and they may hold what was
+            // erased; what is removed row by row goes with the next compaction.
+            TableRows::Disk(keyspace) => keyspace
+                .iter()
+                .try_for_each(|row| keyspace.remove(row.key()?))
+                .map_err(|error: fjall::Error| StoreError::of(error)),
             TableRows::Memory(memory) => {
                 memory
                     .write()
@@ -541,6 +622,40 @@ mod tests {
             batch.commit().unwrap();
             assert_eq!((table.get(b"a1").unwrap(), table.count(b"").unwrap()), (None, 2));
         });
+    }
+
+    #[test]
+    fn what_was_removed_or_cleared_is_in_no_file_after_a_scrub() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (table, other) = (store.table("t").unwrap(), store.table("u").unwrap());
+        let tells = |word: &str| {
+            let mut open = vec![folder.path().to_path_buf()];
+            let mut found = false;
+            while let Some(path) = open.pop() {
+                if path.is_dir() {
+                    open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+                } else {
+                    let bytes = std::fs::read(path).unwrap_or_default();
+                    found |= bytes.windows(word.len()).any(|window| window == word.as_bytes());
+                }
+            }
+            found
+        };
+        let mut batch = store.batch();
+        batch.put(&table, *b"a", *b"removed-7731");
+        batch.put(&table, *b"b", *b"kept-7732");
+        batch.put(&other, *b"a", *b"cleared-7733");
+        batch.commit().unwrap();
+        store.scrub().unwrap();
+        assert!(["removed-7731", "kept-7732", "cleared-7733"].into_iter().all(tells));
+        let mut batch = store.batch();
+        batch.remove(&table, *b"a");
+        batch.commit().unwrap();
+        other.clear().unwrap();
+        store.scrub().unwrap();
+        assert_eq!(["removed-7731", "kept-7732", "cleared-7733"].map(tells), [false, true, false]);
+        assert_eq!((table.count(b"").unwrap(), other.count(b"").unwrap()), (1, 0));
     }
 
     #[test]

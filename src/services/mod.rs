@@ -1,5 +1,6 @@
 //! Services: operations composed out of several parts. Each file is one layer's.
 
+pub(crate) mod erasure;
 mod privacy;
 mod procedural;
 mod prospective;
@@ -36,6 +37,7 @@ pub(crate) struct House {
     pub(crate) runs: Arc<Runs>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) upstreams: Upstreams,
+    pub(crate) erasure: Arc<erasure::Erasure>,
     pub(crate) router: Weak<crate::router::Router>,
 }
 
@@ -52,6 +54,10 @@ impl crate::router::Services for House {
                 other => Err(Refusal::internal(format!("{other:?} has no service"))),
             }
         })
+    }
+
+    fn erased(&self) -> BoxFuture<'_, Result<(), Refusal>> {
+        Box::pin(self.erasure.settle())
     }
 }
 

@@ -95,7 +95,7 @@ async fn erase(house: &House, cx: &Context, op: EraseScope) -> Result<Answer, Re
     let noted = json!({"scope": scope, "erased": keys, "keys": keys});
     let seq =
         house.follow_at(cx, &Scope::default(), "erased", "store/note_erasure", noted).await?.seq.unwrap_or(0);
-    house.read_side.rebuild(None).await?;
+    house.erasure.renew_all().await?;
     answer(ErasureDone { erased: keys, seq })
 }
 

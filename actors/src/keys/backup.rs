@@ -4,7 +4,7 @@
 //!
 //! The key comes from the passphrase by Argon2id (RFC 9106, its second recommended option: 64 MiB, 3 passes).
 
-use super::file::{self, Plain};
+use super::file::{self, Plain, Secret};
 use super::sealer::{siv_open, siv_seal};
 use super::{KeyStore, MasterKey, State, damaged, master, random};
 use argon2::{Algorithm, Argon2, Params, Version};
@@ -12,7 +12,7 @@ use athena_schemas::envelope::KeyRef;
 use athena_schemas::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"ATHBACK1";
@@ -35,7 +35,10 @@ impl KeyStore {
             return Err(Refusal::invalid(format!("a passphrase has at least {PASSPHRASE_MIN} characters")));
         }
         let keys = self.read().plain();
-        let keys = keys.into_iter().map(|plain| (plain.name, plain.subject, plain.key.to_vec())).collect();
+        let keys = keys
+            .into_iter()
+            .map(|plain| (plain.name, plain.subject, plain.secret.to_bytes().to_vec()))
+            .collect();
         let content = postcard::to_stdvec(&Content { master: *self.master, keys })
             .map(Zeroizing::new)
             .map_err(|error| Refusal::internal(format!("the keys cannot be encoded: {error}")))?;
@@ -78,16 +81,20 @@ impl KeyStore {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut keys = state.plain();
         let before = keys.len();
-        for (name, subject, key) in content.keys {
-            let key = <[u8; 64]>::try_from(key.as_slice()).map_err(|_| damaged("the backup is damaged"))?;
+        for (name, subject, secret) in content.keys {
+            let secret =
+                Secret::from_bytes(name.version, &secret).ok_or_else(|| damaged("the backup is damaged"))?;
+            // A tree that is here stays as it is: the backup's may still hold what was erased since.
             if !state.by_name.contains_key(&name) && !state.destroyed.contains(&name) {
-                keys.push(Plain { name, subject, key: Arc::new(Zeroizing::new(key)) });
+                keys.push(Plain { name, subject, secret });
             }
         }
         let added = keys.len() - before;
-        file::write(&self.folder, &self.master, state.epoch, &keys, &state.destroyed)?;
-        let (epoch, destroyed) = (state.epoch, state.destroyed.clone());
-        *state = State::from_file(file::KeyFile { epoch, keys, destroyed });
+        // What was erased after the backup is looked for again.
+        let settled = if added > 0 { 0 } else { state.settled };
+        let file = file::KeyFile { settled, ..state.file(keys) };
+        file::write(&self.folder, &self.master, &file)?;
+        *state = State::from_file(file);
         Ok(added)
     }
 }

@@ -4,8 +4,9 @@
 //! master key (0600 file, or given)  ──HKDF──▶  purpose keys: tokens, vault, checkpoints   (`derive`)
 //!        │ with the epoch's secret
 //!        └──HKDF──▶ wrapping key  ──AES-256-SIV──▶  random data keys, one per subject      (`data_key`)
+//!                                              └──▶  trees, one per subject ──▶ a key per event (`event_key`)
 //! ```
-//! Data keys lie in a small file of their own that is replaced as a whole, never in the log: an append-only store keeps old
+//! Data keys and trees lie in a small file of their own that is replaced as a whole, never in the log: an append-only store keeps old
 //! bytes. Each epoch has a random secret in a file that is overwritten and removed when the epoch ends; so what an old copy
 //! of the key file still holds cannot be unwrapped any more, not even with the master key.
 
@@ -13,20 +14,25 @@ mod backup;
 mod file;
 mod master;
 mod sealer;
+mod tree;
 
 pub use master::MasterKey;
 pub use sealer::{PayloadSealer, subject};
+pub(crate) use sealer::{siv_open, siv_seal};
+pub use tree::EventKey;
 
 use crate::files;
-use athena_schemas::envelope::KeyRef;
+use athena_schemas::envelope::{KeyRef, Seq};
+use athena_schemas::id::EventId;
 use athena_schemas::refusal::{Code, Refusal};
-use file::{KeyFile, Plain};
+use file::{KeyFile, Plain, Secret};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tree::Tree;
 use zeroize::Zeroizing;
 
 /// The generation of the derivation scheme, part of every derived key.
@@ -34,6 +40,11 @@ const SCHEME: u32 = 1;
 
 /// An AES-256-SIV key; wiped when the last holder lets go.
 pub type DataKey = Arc<Zeroizing<[u8; 64]>>;
+
+/// The version of a [`KeyRef`] that names a key for everything of its subject.
+const WHOLE: u32 = 1;
+/// The version of a [`KeyRef`] that names a tree: the key itself follows from the event's id.
+const TREE: u32 = 2;
 
 /// What opening a key leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,9 +67,12 @@ pub struct KeyStore {
 #[derive(Default)]
 struct State {
     epoch: u32,
-    by_subject: HashMap<String, KeyRef>,
-    by_name: HashMap<KeyRef, DataKey>,
+    /// The keys of each subject, by what they are for.
+    by_subject: HashMap<(String, u32), KeyRef>,
+    by_name: HashMap<KeyRef, Secret>,
     destroyed: BTreeSet<KeyRef>,
+    /// The log up to here has been searched for erasures, and all it asks for is destroyed.
+    settled: Seq,
 }
 
 impl KeyStore {
@@ -85,48 +99,98 @@ impl KeyStore {
         derive(&self.master, purpose, scope)
     }
 
-    /// The data key of a subject, created on first use; on disk before it is handed out.
+    /// The data key of a subject, created on first use; on disk before it is handed out. It is for what has no life of its
+    /// own, such as the vault's entries; events have [keys of their own](Self::event_key).
     ///
     /// # Errors
     /// When the key file cannot be written.
     pub fn data_key(&self, subject: &str) -> Result<(KeyRef, DataKey), Refusal> {
-        if let Some(found) = self.read().of_subject(subject) {
+        let found = |state: &State| match state.of_subject(subject, WHOLE) {
+            Some((name, Secret::Whole(key))) => Some((name.clone(), Arc::clone(key))),
+            _ => None,
+        };
+        if let Some(found) = found(&self.read()) {
             return Ok(found);
         }
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.write();
         // Another thread may have been faster.
-        if let Some(found) = state.of_subject(subject) {
+        if let Some(found) = found(&state) {
             return Ok(found);
         }
-        let mut name = [0; 8];
         let mut key = Zeroizing::new([0; 64]);
-        random(&mut name)?;
         random(key.as_mut())?;
-        let name = KeyRef { name, version: 1 };
         let key = Arc::new(key);
-        let mut plain = state.plain();
-        plain.push(Plain { name: name.clone(), subject: subject.into(), key: Arc::clone(&key) });
-        file::write(&self.folder, &self.master, state.epoch, &plain, &state.destroyed)?;
-        state.by_subject.insert(subject.into(), name.clone());
-        state.by_name.insert(name.clone(), Arc::clone(&key));
+        let name = self.add(&mut state, subject, WHOLE, Secret::Whole(Arc::clone(&key)))?;
         Ok((name, key))
     }
 
-    /// The key of that name.
+    /// The key of one event of a subject, and the name of the tree it hangs on, which is created on first use; on disk before
+    /// it is handed out.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] when this event was erased: it cannot be recorded again. When the key file cannot be written.
+    pub fn event_key(&self, subject: &str, event: EventId) -> Result<(KeyRef, EventKey), Refusal> {
+        let found = |state: &State| match state.of_subject(subject, TREE) {
+            Some((name, Secret::Tree(tree))) => Some((name.clone(), tree.key(event))),
+            _ => None,
+        };
+        let kept = found(&self.read());
+        let (name, key) = match kept {
+            Some(kept) => kept,
+            None => {
+                let mut state = self.write();
+                if found(&state).is_none() {
+                    let mut root = Zeroizing::new([0; 32]);
+                    random(root.as_mut())?;
+                    self.add(&mut state, subject, TREE, Secret::Tree(Tree::new(root)))?;
+                }
+                found(&state).ok_or_else(|| Refusal::internal("a tree of keys was not kept"))?
+            }
+        };
+        let key = key.ok_or_else(|| {
+            Refusal::conflict(format!("event {event} was erased; it cannot be recorded again"))
+                .hint("use a new idempotency key")
+        })?;
+        Ok((name, key))
+    }
+
+    fn add(&self, state: &mut State, subject: &str, version: u32, secret: Secret) -> Result<KeyRef, Refusal> {
+        let mut name = [0; 8];
+        random(&mut name)?;
+        let name = KeyRef { name, version };
+        let mut keys = state.plain();
+        keys.push(Plain { name: name.clone(), subject: subject.into(), secret: secret.clone() });
+        file::write(&self.folder, &self.master, &state.file(keys))?;
+        state.by_subject.insert((subject.into(), version), name.clone());
+        state.by_name.insert(name.clone(), secret);
+        Ok(name)
+    }
+
+    /// The key of that name, for an event.
     ///
     /// # Errors
     /// [`Code::Integrity`] when there never was such a key here: the log belongs to other keys.
-    pub fn lookup(&self, name: &KeyRef) -> Result<Lookup, Refusal> {
+    pub fn lookup(&self, name: &KeyRef, event: EventId) -> Result<Lookup, Refusal> {
         let state = self.read();
-        if let Some(key) = state.by_name.get(name) {
-            return Ok(Lookup::Key(Arc::clone(key)));
-        }
-        if state.destroyed.contains(name) {
-            return Ok(Lookup::Destroyed);
+        match state.by_name.get(name) {
+            Some(Secret::Whole(key)) => return Ok(Lookup::Key(Arc::clone(key))),
+            Some(Secret::Tree(tree)) => {
+                return Ok(tree.key(event).map_or(Lookup::Destroyed, |key| Lookup::Key(Arc::new(key))));
+            }
+            None if state.destroyed.contains(name) => return Ok(Lookup::Destroyed),
+            None => {}
         }
         let message = format!("there is no data key {}", files::hex(&name.name));
         Err(Refusal::new(Code::Integrity, message)
             .hint("restore the keys that belong to this store from their backup"))
+    }
+
+    /// The data key of that name, for what is no event.
+    ///
+    /// # Errors
+    /// As [`lookup`](Self::lookup).
+    pub fn lookup_data(&self, name: &KeyRef) -> Result<Lookup, Refusal> {
+        self.lookup(name, EventId([0; 16]))
     }
 
     /// Destroys all keys of a subject: what they sealed can never be read again, here or in any copy of this store. Answers
@@ -135,22 +199,72 @@ impl KeyStore {
     /// # Errors
     /// When the disk fails. The keys are either all there or all destroyed then.
     pub fn destroy(&self, subject: &str) -> Result<Vec<KeyRef>, Refusal> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(name) = state.by_subject.get(subject).cloned() else { return Ok(Vec::new()) };
-        let kept: Vec<Plain> = state.plain().into_iter().filter(|plain| plain.name != name).collect();
-        let mut destroyed = state.destroyed.clone();
-        destroyed.insert(name.clone());
-        state.epoch = file::next_epoch(&self.folder, &self.master, state.epoch, &kept, &destroyed)?;
-        state.destroyed = destroyed;
-        state.by_subject.remove(subject);
-        state.by_name.remove(&name);
-        Ok(vec![name])
+        let mut state = self.write();
+        let names: Vec<KeyRef> = [WHOLE, TREE]
+            .into_iter()
+            .filter_map(|version| Some(state.of_subject(subject, version)?.0.clone()))
+            .collect();
+        if names.is_empty() {
+            return Ok(names);
+        }
+        let kept = state.plain().into_iter().filter(|plain| !names.contains(&plain.name)).collect();
+        let mut file = state.file(kept);
+        file.destroyed.extend(names.iter().cloned());
+        self.next_epoch(&mut state, file)?;
+        Ok(names)
+    }
+
+    /// Destroys the keys of single events; their neighbours stay. Answers how many are new to be destroyed, and which events
+    /// have no key of their own: they were recorded before events had one, and go only with their whole subject.
+    ///
+    /// # Errors
+    /// When the disk fails. Either all of them are destroyed then or none.
+    pub fn destroy_events(&self, events: &[(KeyRef, EventId)]) -> Result<(u64, Vec<EventId>), Refusal> {
+        let mut state = self.write();
+        let mut keys = state.plain();
+        let (mut destroyed, mut without) = (0, Vec::new());
+        for (name, event) in events {
+            match keys.iter_mut().find(|plain| plain.name == *name).map(|plain| &mut plain.secret) {
+                Some(Secret::Tree(tree)) => destroyed += u64::from(tree.puncture(*event)),
+                Some(Secret::Whole(_)) => without.push(*event),
+                // With its subject, long ago.
+                None => {}
+            }
+        }
+        if destroyed > 0 {
+            let file = state.file(keys);
+            self.next_epoch(&mut state, file)?;
+        }
+        Ok((destroyed, without))
+    }
+
+    /// How far the log has been searched for erasures.
+    pub fn settled(&self) -> Seq {
+        self.read().settled
+    }
+
+    /// Notes that the log has been searched for erasures up to `seq` and all it asks for is destroyed. It stands with the
+    /// keys, so that keys from a backup, which may be older, are settled anew.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn settle(&self, seq: Seq) -> Result<(), Refusal> {
+        let mut state = self.write();
+        if seq <= state.settled {
+            return Ok(());
+        }
+        let file = KeyFile { settled: seq, ..state.file(state.plain()) };
+        file::write(&self.folder, &self.master, &file)?;
+        state.settled = seq;
+        Ok(())
     }
 
     /// Subjects that have a key, sorted.
     pub fn subjects(&self) -> Vec<String> {
-        let mut subjects: Vec<String> = self.read().by_subject.keys().cloned().collect();
+        let mut subjects: Vec<String> =
+            self.read().by_subject.keys().map(|(subject, _)| subject.clone()).collect();
         subjects.sort();
+        subjects.dedup();
         subjects
     }
 
@@ -159,10 +273,19 @@ impl KeyStore {
     /// # Errors
     /// When the disk fails. The old wrapping key is still in use then.
     pub fn rotate(&self) -> Result<(), Refusal> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.epoch =
-            file::next_epoch(&self.folder, &self.master, state.epoch, &state.plain(), &state.destroyed)?;
+        let mut state = self.write();
+        let file = state.file(state.plain());
+        self.next_epoch(&mut state, file)
+    }
+
+    fn next_epoch(&self, state: &mut State, mut file: KeyFile) -> Result<(), Refusal> {
+        file::next_epoch(&self.folder, &self.master, &mut file)?;
+        *state = State::from_file(file);
         Ok(())
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -178,30 +301,36 @@ impl std::fmt::Debug for KeyStore {
 
 impl State {
     fn from_file(file: KeyFile) -> Self {
-        let mut state = Self { epoch: file.epoch, destroyed: file.destroyed, ..Self::default() };
-        for plain in file.keys {
-            state.by_subject.insert(plain.subject, plain.name.clone());
-            state.by_name.insert(plain.name, plain.key);
+        let KeyFile { epoch, keys, destroyed, settled } = file;
+        let mut state = Self { epoch, destroyed, settled, ..Self::default() };
+        for plain in keys {
+            state.by_subject.insert((plain.subject, plain.name.version), plain.name.clone());
+            state.by_name.insert(plain.name, plain.secret);
         }
         state
     }
 
-    fn of_subject(&self, subject: &str) -> Option<(KeyRef, DataKey)> {
-        let name = self.by_subject.get(subject)?;
-        Some((name.clone(), Arc::clone(self.by_name.get(name)?)))
+    fn of_subject(&self, subject: &str, version: u32) -> Option<(&KeyRef, &Secret)> {
+        let name = self.by_subject.get(&(subject.to_owned(), version))?;
+        Some((name, self.by_name.get(name)?))
     }
 
     fn plain(&self) -> Vec<Plain> {
         let mut all: Vec<Plain> = self
             .by_subject
             .iter()
-            .filter_map(|(subject, name)| {
-                let key = Arc::clone(self.by_name.get(name)?);
-                Some(Plain { name: name.clone(), subject: subject.clone(), key })
+            .filter_map(|((subject, _), name)| {
+                let secret = self.by_name.get(name)?.clone();
+                Some(Plain { name: name.clone(), subject: subject.clone(), secret })
             })
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         all
+    }
+
+    /// What the key file says with these keys.
+    fn file(&self, keys: Vec<Plain>) -> KeyFile {
+        KeyFile { epoch: self.epoch, keys, destroyed: self.destroyed.clone(), settled: self.settled }
     }
 }
 

@@ -33,7 +33,7 @@ impl PayloadSealer {
 
 impl Sealer for PayloadSealer {
     fn seal(&self, mut draft: Draft) -> Result<Draft, Refusal> {
-        let (name, key) = self.keys.data_key(&subject(&draft.meta.scope))?;
+        let (name, key) = self.keys.event_key(&subject(&draft.meta.scope), draft.id)?;
         draft.payload = with_place(&draft, &name, |place| siv_seal(&key, place, &draft.payload))?;
         draft.meta.key = Some(name);
         Ok(draft)
@@ -41,7 +41,7 @@ impl Sealer for PayloadSealer {
 
     fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
         let Some(name) = &draft.meta.key else { return Ok(Opened::Plain(draft.payload.clone())) };
-        let key = match self.keys.lookup(name)? {
+        let key = match self.keys.lookup(name, draft.id)? {
             Lookup::Key(key) => key,
             Lookup::Destroyed => return Ok(Opened::Erased),
         };
@@ -58,12 +58,12 @@ fn with_place<T>(draft: &Draft, key: &KeyRef, f: impl FnOnce(&[&[u8]]) -> T) -> 
     f(&[draft.stream.as_bytes(), &draft.id.0, &kind, &key.name, &key.version.to_be_bytes()])
 }
 
-pub(super) fn siv_seal(key: &[u8; 64], place: &[&[u8]], plain: &[u8]) -> Result<Vec<u8>, Refusal> {
+pub(crate) fn siv_seal(key: &[u8; 64], place: &[&[u8]], plain: &[u8]) -> Result<Vec<u8>, Refusal> {
     Aes256Siv::new(key.into())
         .encrypt(place, plain)
         .map_err(|_| Refusal::internal("a payload could not be sealed"))
 }
 
-pub(super) fn siv_open(key: &[u8; 64], place: &[&[u8]], sealed: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn siv_open(key: &[u8; 64], place: &[&[u8]], sealed: &[u8]) -> Option<Vec<u8>> {
     Aes256Siv::new(key.into()).decrypt(place, sealed).ok()
 }

@@ -79,7 +79,7 @@ fn remembered(cx: &Context, op: Remember) -> Result<Remembered, Refusal> {
 impl Commands for State {
     fn remember(&self, cx: &Context, op: Remember) -> Result<Decision<Event, Ack>, Refusal> {
         let event = remembered(cx, op)?;
-        Ok(match self.shelf.duplicate("ep", &cx.scope, &likeness(&cx.scope, &event)) {
+        Ok(match self.shelf.duplicate("ep", &cx.scope, &likeness(&cx.scope, &event), |()| true) {
             Some(first) => Decision::nothing(Ack::duplicate(first)),
             None => {
                 let ack = Ack::of(event.id.clone());
@@ -97,7 +97,8 @@ impl Commands for State {
             let event =
                 remembered(cx, one).map_err(|refusal| check::under(&format!("events[{i}]"), refusal))?;
             let like = likeness(&cx.scope, &event);
-            let first = fresh.get(&like).cloned().or_else(|| self.shelf.duplicate("ep", &cx.scope, &like));
+            let first =
+                fresh.get(&like).cloned().or_else(|| self.shelf.duplicate("ep", &cx.scope, &like, |()| true));
             acks.push(match first {
                 Some(first) => Ack::duplicate(first),
                 None => {
@@ -306,7 +307,16 @@ mod tests {
                     ids.push(id.clone());
                 }
             }
+            let readable = layer.replayed_without(|event, erased| match event {
+                Event::Remembered(event) => erased(&event.id),
+                Event::Annotated(event) => erased(&event.id),
+                _ => false,
+            }, |event| match event {
+                Event::Forgotten(event) if event.mode == Forgetting::Erase => event.ids.clone(),
+                _ => Vec::new(),
+            });
             prop_assert_eq!(&layer.replayed(), &layer.state);
+            prop_assert_eq!(&readable, &layer.state, "after an erasure the log gives less, and it is enough");
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::decider::Decider;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::envelope::Meta;
 use athena_schemas::id::Id;
-use athena_schemas::layers::common::{Ack, LOG_ODDS_BOUND, log_odds, millis};
+use athena_schemas::layers::common::{Ack, Forgetting, LOG_ODDS_BOUND, log_odds, millis};
 use athena_schemas::layers::semantic::*;
 use athena_schemas::operation::Decision;
 use athena_schemas::refusal::Refusal;
@@ -34,7 +34,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Stand {
     Current,
-    Superseded,
+    /// By the fact of this number, whose erasure would undo it; `None` where a decision about a conflict did it.
+    Superseded(Option<u128>),
     Retracted,
 }
 
@@ -51,7 +52,8 @@ impl Decider for State {
     fn evolve(&mut self, meta: &Meta, event: &Event) {
         match event {
             Event::Stored(event) => {
-                event.supersedes.iter().for_each(|old| self.stand(old, Stand::Superseded));
+                let by = Stand::Superseded(event.id.ulid());
+                event.supersedes.iter().for_each(|old| self.stand(old, by));
                 let entry = Entry { log_odds: event.log_odds, standing: Stand::Current };
                 let seen = likeness(&meta.scope, &event.content);
                 self.shelf.put(&event.id, &meta.scope, Some(seen), entry);
@@ -63,11 +65,16 @@ impl Decider for State {
                 }
             }
             Event::ConflictResolved(event) => match event.how {
-                How::Supersede => self.stand(&event.other, Stand::Superseded),
+                How::Supersede => self.stand(&event.other, Stand::Superseded(None)),
                 How::Retract => self.stand(&event.other, Stand::Retracted),
                 How::BothTrue => {}
             },
-            Event::Discarded(event) => self.shelf.forget(&event.ids, event.mode),
+            Event::Discarded(event) => {
+                self.shelf.forget(&event.ids, event.mode);
+                if event.mode == Forgetting::Erase {
+                    self.reopen(&event.ids);
+                }
+            }
             Event::Restored(event) => self.shelf.restore(&event.ids),
             Event::Relocated(event) => self.shelf.relocate(&event.ids, &event.to),
         }
@@ -119,12 +126,22 @@ impl State {
         }
     }
 
+    /// What erased facts had superseded stands again: the events that said so can no longer be read.
+    fn reopen(&mut self, erased: &[Id]) {
+        let erased: Vec<Option<u128>> = erased.iter().map(Id::ulid).collect();
+        for entry in self.shelf.entries() {
+            if matches!(entry.standing, Stand::Superseded(Some(by)) if erased.contains(&Some(by))) {
+                entry.standing = Stand::Current;
+            }
+        }
+    }
+
     /// A fact that is still held true.
     fn current(&self, cx: &Context, id: &Id) -> Result<&Entry, Refusal> {
         let entry = self.shelf.get(cx, id)?;
         match entry.standing {
             Stand::Current => Ok(entry),
-            Stand::Superseded => Err(Refusal::conflict(format!("{id} was superseded"))
+            Stand::Superseded(_) => Err(Refusal::conflict(format!("{id} was superseded"))
                 .hint("semantic/history names the version that took its place")),
             Stand::Retracted => {
                 Err(Refusal::conflict(format!("{id} was retracted")).hint("semantic/history"))
@@ -134,7 +151,9 @@ impl State {
 
     /// The fact that already says this, if it still stands.
     fn equal(&self, cx: &Context, content: &str) -> Option<Id> {
-        let id = self.shelf.duplicate("fa", &cx.scope, &likeness(&cx.scope, content))?;
+        let id = self.shelf.duplicate("fa", &cx.scope, &likeness(&cx.scope, content), |entry| {
+            entry.standing == Stand::Current
+        })?;
         self.current(cx, &id).is_ok().then_some(id)
     }
 
@@ -313,7 +332,7 @@ impl Commands for State {
     fn discard(&self, cx: &Context, op: Discard) -> Result<Decision<Event, Changed>, Refusal> {
         check::count("ids", op.ids.len(), check::ITEMS)?;
         let mut ids = self.shelf.visible(cx, &op.ids, false);
-        if op.mode == athena_schemas::layers::common::Forgetting::Erase {
+        if op.mode == Forgetting::Erase {
             ids.extend(self.shelf.visible(cx, &op.ids, true));
         }
         Ok(changed(ids, |ids| Discarded { ids, mode: op.mode }.into()))
@@ -474,7 +493,16 @@ mod tests {
                     ids.push(id.clone());
                 }
             }
+            let readable = layer.replayed_without(|event, erased| match event {
+                Event::Stored(event) => erased(&event.id),
+                Event::Retracted(event) => erased(&event.id),
+                _ => false,
+            }, |event| match event {
+                Event::Discarded(event) if event.mode == Forgetting::Erase => event.ids.clone(),
+                _ => Vec::new(),
+            });
             prop_assert_eq!(&layer.replayed(), &layer.state);
+            prop_assert_eq!(&readable, &layer.state, "after an erasure the log gives less, and it is enough");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What a layer remembers of its items: that they exist, in which scope, whether they are hidden, and a word of its own.
-//! About 50 bytes an item; the text is the read side's.
+//! About 70 bytes an item; the text is the read side's.
+//!
+//! What is erased leaves no trace here: the state is then the one that a replay of the log comes to, in which the event that
+//! made the item can no longer be read.
 
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Forgetting;
 use athena_schemas::refusal::Refusal;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Equality of content within a scope, as 16 bytes of BLAKE3: recognises a duplicate without keeping the text.
 pub type Digest = [u8; 16];
@@ -29,7 +32,7 @@ pub fn digest(domain: &str, scope: &Scope, parts: &[&[u8]]) -> Digest {
 }
 
 /// Scopes by small numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(from = "Vec<Scope>", into = "Vec<Scope>")]
 struct Scopes {
     by_number: Vec<Scope>,
@@ -61,24 +64,43 @@ impl From<Scopes> for Vec<Scope> {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Slot<T> {
     scope: u32,
     hidden: bool,
+    /// What recognises its like.
+    seen: Option<Digest>,
     entry: T,
 }
 
 /// The items of one layer, by the number in their id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shelf<T> {
     scopes: Scopes,
     slots: BTreeMap<u128, Slot<T>>,
-    seen: BTreeMap<Digest, u128>,
+    /// Items by their content; several may say the same, such as one that was taken back and stored anew.
+    seen: BTreeSet<(Digest, u128)>,
 }
+
+/// Two shelves are equal when they hold the same items; the numbers of scopes follow from the order of events.
+impl<T: PartialEq> PartialEq for Shelf<T> {
+    fn eq(&self, other: &Self) -> bool {
+        let item = |shelf: &Self, slot: &Slot<T>| shelf.scopes.by_number.get(slot.scope as usize).cloned();
+        self.seen == other.seen
+            && self.slots.len() == other.slots.len()
+            && self.slots.iter().zip(&other.slots).all(|((number, slot), (its_number, its))| {
+                (number, slot.hidden, &slot.seen, &slot.entry)
+                    == (its_number, its.hidden, &its.seen, &its.entry)
+                    && item(self, slot) == item(other, its)
+            })
+    }
+}
+
+impl<T: Eq> Eq for Shelf<T> {}
 
 impl<T> Default for Shelf<T> {
     fn default() -> Self {
-        Self { scopes: Scopes::default(), slots: BTreeMap::new(), seen: BTreeMap::new() }
+        Self { scopes: Scopes::default(), slots: BTreeMap::new(), seen: BTreeSet::new() }
     }
 }
 
@@ -97,18 +119,30 @@ impl<T> Shelf<T> {
     pub fn put(&mut self, id: &Id, scope: &Scope, seen: Option<Digest>, entry: T) {
         let Some(number) = id.ulid() else { return };
         let scope = self.scopes.number(scope);
-        self.slots.insert(number, Slot { scope, hidden: false, entry });
+        let replaced = self.slots.insert(number, Slot { scope, hidden: false, seen, entry });
+        if let Some(digest) = replaced.and_then(|slot| slot.seen) {
+            self.seen.remove(&(digest, number));
+        }
         if let Some(digest) = seen {
-            self.seen.insert(digest, number);
+            self.seen.insert((digest, number));
         }
     }
 
-    /// The item that has the same content in the same scope, if it is still there.
-    pub fn duplicate(&self, prefix: &str, scope: &Scope, digest: &Digest) -> Option<Id> {
-        let number = self.seen.get(digest)?;
-        let slot = self.slots.get(number)?;
-        let here = self.scopes.numbers.get(scope) == Some(&slot.scope);
-        (here && !slot.hidden).then(|| Id::from_ulid(prefix, *number))
+    /// The newest item with the same content in the same scope that is still there, not hidden, and such.
+    pub fn duplicate(
+        &self,
+        prefix: &str,
+        scope: &Scope,
+        digest: &Digest,
+        such: impl Fn(&T) -> bool,
+    ) -> Option<Id> {
+        let here = self.scopes.numbers.get(scope)?;
+        self.seen
+            .range((*digest, 0)..=(*digest, u128::MAX))
+            .rev()
+            .filter_map(|(_, number)| Some((number, self.slots.get(number)?)))
+            .find(|(_, slot)| slot.scope == *here && !slot.hidden && such(&slot.entry))
+            .map(|(number, _)| Id::from_ulid(prefix, *number))
     }
 
     fn slot(&self, cx: &Context, id: &Id) -> Option<&Slot<T>> {
@@ -157,6 +191,11 @@ impl<T> Shelf<T> {
         self.slots.get_mut(&id.ulid()?).map(|slot| &mut slot.entry)
     }
 
+    /// All entries, for a fold.
+    pub fn entries(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.values_mut().map(|slot| &mut slot.entry)
+    }
+
     /// Folds forgetting: hidden items stay on the shelf, erased ones leave it.
     pub fn forget(&mut self, ids: &[Id], mode: Forgetting) {
         let numbers = ids.iter().filter_map(Id::ulid);
@@ -164,9 +203,10 @@ impl<T> Shelf<T> {
             Forgetting::Hide => numbers.for_each(|number| self.hide(number, true)),
             Forgetting::Erase => {
                 for number in numbers {
-                    self.slots.remove(&number);
+                    if let Some(digest) = self.slots.remove(&number).and_then(|slot| slot.seen) {
+                        self.seen.remove(&(digest, number));
+                    }
                 }
-                self.seen.retain(|_, number| self.slots.contains_key(number));
             }
         }
     }

@@ -3,7 +3,7 @@
 use crate::decider::Decider;
 use athena_schemas::context::Context;
 use athena_schemas::envelope::{Author, Family, Meta};
-use athena_schemas::id::CommandId;
+use athena_schemas::id::{CommandId, Id};
 use athena_schemas::refusal::Refusal;
 use serde_json::Value;
 
@@ -50,6 +50,30 @@ impl<D: Decider> Layer<D> {
             self.state.evolve(&meta, event);
         }
         Ok((decision.events, decision.answer))
+    }
+
+    /// The state folded anew from what can still be read: without the events that `holds` says hold something of what the
+    /// tombstones behind them erased.
+    pub(crate) fn replayed_without(
+        &self,
+        holds: impl Fn(&D::Event, &dyn Fn(&Id) -> bool) -> bool,
+        tombstone: impl Fn(&D::Event) -> Vec<Id>,
+    ) -> D {
+        let events: Vec<_> = self
+            .log
+            .iter()
+            .filter_map(|(meta, bytes, kind, schema)| {
+                Some((meta, D::Event::decode(*kind, *schema, bytes).unwrap()?))
+            })
+            .collect();
+        let mut state = D::default();
+        for (n, (meta, event)) in events.iter().enumerate() {
+            let erased: Vec<Id> = events.iter().skip(n).flat_map(|(_, later)| tombstone(later)).collect();
+            if !holds(event, &|id| erased.contains(id)) {
+                state.evolve(meta, event);
+            }
+        }
+        state
     }
 
     /// The state folded anew from the bytes of all that was recorded.

@@ -24,7 +24,7 @@ mod writer;
 pub use checkpoint::{Checkpoint, Signer};
 pub use consumer::{Consumer, Lease, Page, Parked};
 pub use frame::{GENESIS, Hash};
-pub use snapshots::{Snapshot, Snapshots};
+pub use snapshots::Snapshots;
 pub use store::Store;
 pub use verify::{Finding, VerifyReport, verify_folder};
 

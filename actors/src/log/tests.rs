@@ -237,7 +237,7 @@ async fn what_was_erased_is_nowhere_in_the_store_and_the_chain_holds() {
     let before = log.reader().read(0, 10).unwrap();
     assert_eq!(sealer.open(&before[1].draft).unwrap(), Opened::Plain(large));
     let subject = subject(&before[0].draft.meta.scope);
-    let (_, key) = keys.data_key(&subject).unwrap();
+    let (_, key) = keys.event_key(&subject, before[0].draft.id).unwrap();
     keys.destroy(&subject).unwrap();
     log.compact().await.unwrap();
     let after = log.reader().read(0, 10).unwrap();

@@ -178,6 +178,16 @@ impl Tokenizer {
         Ok(Shown { text, revealed, unknown })
     }
 
+    /// Forgets the values whose keys were destroyed.
+    ///
+    /// # Errors
+    /// While the tokenizer is restarting.
+    pub async fn renew(&self) -> Result<(), Refusal> {
+        let (done, finished) = oneshot::channel();
+        self.slot.cast(Message::Renew(done))?;
+        finished.await.map_err(|_| self.slot.down())
+    }
+
     /// Entries of the scope's project by type.
     pub fn counts(&self, scope: &Scope) -> Counts {
         let types = self.read().counts(scope.vault());
@@ -409,6 +419,8 @@ enum Message {
         tokens: Vec<String>,
         reply: oneshot::Sender<Result<Vec<String>, Refusal>>,
     },
+    /// Read the log anew: keys were destroyed.
+    Renew(oneshot::Sender<()>),
 }
 
 /// The actor. It holds what is drawn and not yet on disk.
@@ -430,13 +442,7 @@ impl Actor for Minter {
         myself: ActorRef<Message>,
         handle: Tokenizer,
     ) -> Result<Minting, ActorProcessingErr> {
-        // What an earlier life of this actor sent to the log must be there before it is read.
-        handle.shared.log.barrier().await?;
-        let reading = handle.clone();
-        let (recorded, drawn) =
-            tokio::task::spawn_blocking(move || Ok::<_, Refusal>((replay(&reading)?, replay(&reading)?)))
-                .await??;
-        *handle.shared.vault.write().unwrap_or_else(PoisonError::into_inner) = recorded;
+        let drawn = read(&handle).await?;
         handle.slot.fill(myself);
         Ok(Minting { handle, drawn })
     }
@@ -463,6 +469,10 @@ impl Actor for Minter {
                     let _ = reply.send(Err(error.into()));
                 }
             },
+            Message::Renew(done) => {
+                state.drawn = read(&state.handle).await?;
+                let _ = done.send(());
+            }
         }
         Ok(())
     }
@@ -525,6 +535,18 @@ impl Minting {
             }
         }
     }
+}
+
+/// Reads the log into the shared vault, and answers another one like it.
+async fn read(handle: &Tokenizer) -> Result<Vault, ActorProcessingErr> {
+    // What was sent to the log before must be there before it is read.
+    handle.shared.log.barrier().await?;
+    let reading = handle.clone();
+    let (recorded, drawn) =
+        tokio::task::spawn_blocking(move || Ok::<_, Refusal>((replay(&reading)?, replay(&reading)?)))
+            .await??;
+    *handle.shared.vault.write().unwrap_or_else(PoisonError::into_inner) = recorded;
+    Ok(drawn)
 }
 
 /// The vault as the log has it. Entries whose key was destroyed are gone.

@@ -174,7 +174,7 @@ impl Vault {
         let Some(entry) = self.projects.get(project).and_then(|p| p.entries.get(token)) else {
             return Ok(None);
         };
-        let Lookup::Key(data) = keys.lookup(&entry.key)? else { return Ok(None) };
+        let Lookup::Key(data) = keys.lookup_data(&entry.key)? else { return Ok(None) };
         let place = place(project, token, &entry.key);
         let damaged = || {
             Refusal::new(

@@ -69,6 +69,11 @@ struct Active {
 }
 
 impl Runs {
+    /// Forgets the states of sessions that are kept in memory: something in them was erased.
+    pub fn forget(&self) {
+        self.inner.sessions.forget();
+    }
+
     /// An engine; give it its router with [`connect`](Self::connect) before the first run.
     pub fn new(parts: Parts) -> Self {
         Self {

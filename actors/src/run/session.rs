@@ -81,6 +81,12 @@ impl Sessions {
         Ok(Held { key, name: name.to_owned(), owner, state })
     }
 
+    /// Forgets the states that no run holds: something in them was erased.
+    pub(crate) fn forget(&self) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|_, turn| Arc::strong_count(turn) > 1);
+    }
+
     /// Waits for a turn in the session of this key.
     pub(crate) async fn turn(
         &self,

@@ -263,10 +263,14 @@ impl Writer {
 
     /// Forgets everything.
     pub fn reset(&mut self) -> Result<(), TantivyError> {
+        // What was added and not committed is with the indexing threads, out of reach of a deletion: the next commit would
+        // write it.
+        self.writer.rollback()?;
         self.writer.delete_all_documents()?;
         let mut commit = self.writer.prepare_commit()?;
         commit.set_payload("");
         commit.commit()?;
+        self.writer.garbage_collect_files().wait()?;
         Ok(())
     }
 

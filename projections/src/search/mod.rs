@@ -151,6 +151,8 @@ pub struct Search {
     urgent: bool,
     /// Rows whose vectors are in the file.
     saved_rows: usize,
+    /// Rows of erased items, whose vectors must go from the file with the next commit.
+    wiped: Vec<Row>,
 }
 
 impl Search {
@@ -205,6 +207,7 @@ impl Search {
             waiting: 0,
             urgent: false,
             saved_rows: 0,
+            wiped: Vec::new(),
         };
         if let Some(model) = model {
             search.use_model(model)?;
@@ -276,7 +279,13 @@ impl Search {
         // What is still to be embedded is not saved, nor what comes after it.
         let complete = self.finder.later.first().map_or(vectors.len(), |row| vectors.len().min(row as usize));
         let complete = complete.max(self.saved_rows);
-        let kept = (self.saved_rows * (vectors.dimensions() + 4)) as u64;
+        let row_bytes = vectors.dimensions() + 4;
+        for row in std::mem::take(&mut self.wiped).into_iter().filter(|row| (*row as usize) < self.saved_rows)
+        {
+            file.seek(SeekFrom::Start(u64::from(row) * row_bytes as u64)).map_err(store)?;
+            file.write_all(&vec![0; row_bytes]).map_err(store)?;
+        }
+        let kept = (self.saved_rows * row_bytes) as u64;
         file.set_len(kept).map_err(store)?;
         file.seek(SeekFrom::Start(kept)).map_err(store)?;
         file.write_all(&vectors.records(self.saved_rows, complete)).map_err(store)?;
@@ -358,10 +367,17 @@ impl Search {
     }
 
     fn remove(&mut self, id: &Id, erase: bool) {
-        let row = self.finder.write().table.remove(id);
-        if let Some(row) = row {
-            self.writer.remove(row, erase);
+        let mut state = self.finder.write();
+        let Some(row) = state.table.remove(id) else { return };
+        if erase {
+            // What a text meant can be told from its vector.
+            if let Some(vectors) = &mut state.vectors {
+                vectors.clear(row);
+            }
+            self.wiped.push(row);
         }
+        drop(state);
+        self.writer.remove(row, erase);
     }
 
     fn commit(&mut self) -> Result<(), ProjectionError> {
@@ -437,6 +453,7 @@ impl Projection for Search {
         state.vectors = state.model.as_ref().map(|model| Vectors::new(model.dimensions()));
         drop(state);
         (self.position, self.waiting, self.saved_rows) = (0, 0, 0);
+        self.wiped.clear();
         Ok(())
     }
 

@@ -75,6 +75,17 @@ impl Vectors {
         }
     }
 
+    /// Forgets the vector of a row.
+    pub fn clear(&mut self, row: Row) {
+        let start = row as usize * self.dimensions;
+        if let Some(bytes) = self.bytes.get_mut(start..start + self.dimensions) {
+            bytes.fill(0);
+        }
+        if let Some(scale) = self.scales.get_mut(row as usize) {
+            *scale = 0.0;
+        }
+    }
+
     /// Whether a row has a vector.
     pub fn has(&self, row: Row) -> bool {
         self.scales.get(row as usize).is_some_and(|scale| *scale != 0.0)

@@ -1,0 +1,175 @@
+//! What the log asks to have erased, and which events hold it.
+//!
+//! A tombstone names items. Their content stands in the events that made and annotated them, and in the records of runs
+//! whose code stored, found or quoted them: such a record goes as a whole, because its other events may tell parts of it. What names an item without telling its content (that it was rated, hidden, moved)
+//! stays, as does the tombstone: both are needed to fold the log to the same state without the content.
+
+use aho_corasick::AhoCorasick;
+use athena_schemas::envelope::{KeyRef, Kind, Record, Seq, Versioned};
+use athena_schemas::event::Event;
+use athena_schemas::id::{EventId, Id};
+use athena_schemas::layers::common::Forgetting;
+use athena_schemas::layers::{episodic, semantic};
+use athena_schemas::ports::{LogReader, Opened, Sealer};
+use athena_schemas::refusal::Refusal;
+use std::collections::{BTreeSet, HashSet};
+
+/// Records read at once.
+const PAGE: usize = 1_024;
+
+/// A text shorter than this, bytes, is not looked for in the records of runs: it would be found where nobody quoted it. Its
+/// item's id is.
+const QUOTE_MIN: usize = 8;
+
+/// Events that hold something of what is to be erased.
+#[derive(Debug, Default)]
+pub struct Holders {
+    /// Their keys' names and their ids.
+    pub events: Vec<(KeyRef, EventId)>,
+    /// How many records of runs, texts kept for them and states of sessions are among them.
+    pub runs: usize,
+}
+
+/// The items that tombstones at the positions after `after`, up to `until`, ask to have erased.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn tombstones(
+    reader: &dyn LogReader,
+    sealer: &dyn Sealer,
+    after: Seq,
+    until: Seq,
+) -> Result<HashSet<Id>, Refusal> {
+    let mut ids = HashSet::new();
+    each(reader, after, until, |record| {
+        let kind = record.draft.kind;
+        if kind == episodic::Forgotten::KIND || kind == semantic::Discarded::KIND {
+            match record.event::<Event>(sealer)? {
+                Some(Event::Episodic(episodic::Event::Forgotten(event)))
+                    if event.mode == Forgetting::Erase =>
+                {
+                    ids.extend(event.ids);
+                }
+                Some(Event::Semantic(semantic::Event::Discarded(event)))
+                    if event.mode == Forgetting::Erase =>
+                {
+                    ids.extend(event.ids);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })?;
+    Ok(ids)
+}
+
+/// The events up to `until` that hold something of these items.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn holders(
+    reader: &dyn LogReader,
+    sealer: &dyn Sealer,
+    ids: &HashSet<Id>,
+    until: Seq,
+) -> Result<Holders, Refusal> {
+    // An item is as old as its id says, so nothing of an earlier time is opened.
+    let since = ids.iter().map(|id| id.ulid().map_or(0, |ulid| (ulid >> 80) as u64)).min().unwrap_or(0);
+    let mut found = Holders::default();
+    let mut needles: BTreeSet<String> = ids.iter().map(Id::to_string).collect();
+    let (mut vaults, mut runs) = (HashSet::new(), HashSet::new());
+    let mut first_run = None;
+    each(reader, 0, until, |record| {
+        if record.draft.stream.starts_with("run/") {
+            first_run.get_or_insert(record.seq);
+        }
+        if record.draft.meta.at_ms < since || !makes_or_annotates(record.draft.kind) {
+            return Ok(());
+        }
+        let Some(own) = record.event::<Event>(sealer)?.and_then(|event| own(&event, ids)) else {
+            return Ok(());
+        };
+        let meta = &record.draft.meta;
+        found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
+        vaults.insert(meta.scope.vault().to_owned());
+        runs.extend(meta.run.iter().map(|run| format!("run/{run}")));
+        if own.trim().len() >= QUOTE_MIN {
+            // As it is in a text, and as it is in the JSON of a call.
+            let quoted = serde_json::Value::from(own.trim()).to_string();
+            needles.insert(quoted.trim_matches('"').to_owned());
+            needles.insert(own.trim().to_owned());
+        }
+        Ok(())
+    })?;
+    let Some(first_run) = first_run else { return Ok(found) };
+    let needles = AhoCorasick::new(&needles).map_err(|error| Refusal::internal(error.to_string()))?;
+    let mut telling = BTreeSet::new();
+    each(reader, first_run - 1, until, |record| {
+        let meta = &record.draft.meta;
+        let stream = &record.draft.stream;
+        let near = meta.at_ms >= since || runs.contains(stream);
+        if !near
+            || !stream.starts_with("run/")
+            || !vaults.contains(meta.scope.vault())
+            || telling.contains(stream)
+        {
+            return Ok(());
+        }
+        if let Opened::Plain(bytes) = sealer.open(&record.draft)?
+            && needles.is_match(&bytes)
+        {
+            if stream.starts_with("run/run_") {
+                telling.insert(stream.clone());
+            } else {
+                // Texts kept for many runs and states of sessions stand for themselves.
+                found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
+                found.runs += 1;
+            }
+        }
+        Ok(())
+    })?;
+    for run in telling {
+        let mut version = 0;
+        loop {
+            let page = reader.read_stream(&run, version, PAGE)?;
+            let Some(last) = page.last() else { break };
+            version = last.version;
+            let keys = page.into_iter().filter_map(|record| Some((record.draft.meta.key?, record.draft.id)));
+            found.events.extend(keys);
+        }
+        found.runs += 1;
+    }
+    Ok(found)
+}
+
+fn makes_or_annotates(kind: Kind) -> bool {
+    [episodic::Remembered::KIND, episodic::Annotated::KIND, semantic::Stored::KIND, semantic::Retracted::KIND]
+        .contains(&kind)
+}
+
+/// What an event tells of one of the items; `None` where it is about none of them.
+fn own(event: &Event, ids: &HashSet<Id>) -> Option<String> {
+    let (id, text) = match event {
+        Event::Episodic(episodic::Event::Remembered(it)) => (&it.id, &it.content),
+        Event::Episodic(episodic::Event::Annotated(it)) => (&it.id, &it.meta),
+        Event::Semantic(semantic::Event::Stored(it)) => (&it.id, &it.content),
+        Event::Semantic(semantic::Event::Retracted(it)) => (&it.id, &it.reason),
+        _ => return None,
+    };
+    ids.contains(id).then(|| text.clone())
+}
+
+fn each(
+    reader: &dyn LogReader,
+    mut after: Seq,
+    until: Seq,
+    mut visit: impl FnMut(&Record) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    while after < until {
+        let page = reader.read(after, PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        page.iter().take_while(|record| record.seq <= until).try_for_each(&mut visit)?;
+    }
+    Ok(())
+}
