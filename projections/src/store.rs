@@ -643,18 +643,21 @@ mod tests {
             found
         };
         let mut batch = store.batch();
-        batch.put(&table, *b"a", *b"removed-7731");
-        batch.put(&table, *b"b", *b"kept-7732");
-        batch.put(&other, *b"a", *b"cleared-7733");
+        batch.put(&table, *b"a", *b"gone-with-mangoes");
+        batch.put(&table, *b"b", *b"still-here-walrus");
+        batch.put(&other, *b"a", *b"swept-out-pylon");
         batch.commit().unwrap();
         store.scrub().unwrap();
-        assert!(["removed-7731", "kept-7732", "cleared-7733"].into_iter().all(tells));
+        assert!(["gone-with-mangoes", "still-here-walrus", "swept-out-pylon"].into_iter().all(tells));
         let mut batch = store.batch();
         batch.remove(&table, *b"a");
         batch.commit().unwrap();
         other.clear().unwrap();
         store.scrub().unwrap();
-        assert_eq!(["removed-7731", "kept-7732", "cleared-7733"].map(tells), [false, true, false]);
+        assert_eq!(
+            ["gone-with-mangoes", "still-here-walrus", "swept-out-pylon"].map(tells),
+            [false, true, false]
+        );
         assert_eq!((table.count(b"").unwrap(), other.count(b"").unwrap()), (1, 0));
     }
 
