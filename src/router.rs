@@ -134,11 +134,12 @@ impl Router {
         if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
             let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
             authorise(caller, entry)?;
-            // Parsed twice: first as it came, so that an error names the caller's own field; what is kept is tokenized.
-            catalog::parse(&request.op, request.params.clone())?;
-            let params = self.parts.tokenizer.tokenize(&cx, request.params).await?.0;
+            // Parsed as it came, so that an error names the caller's own field; parsed again only where a token took a value's place.
+            let call = catalog::parse(&request.op, request.params.clone())?;
+            let (params, replaced) = self.parts.tokenizer.tokenize(&cx, request.params).await?;
             self.parts.guard.permit(&cx, &request.op, &params).await?;
-            return match catalog::parse(&request.op, params)? {
+            let call = if replaced.total() == 0 { call } else { catalog::parse(&request.op, params)? };
+            return match call {
                 Call::Command(command) => self.command(cx, entry, command).await,
                 Call::Query(query) => self.query(cx, entry, query).await,
                 Call::Service(service) => {

@@ -237,7 +237,6 @@ impl System {
                 tracing::warn!(%refusal, "an erasure is not finished");
             }
         });
-        tokio::spawn(crate::tokens::warm());
         Ok(system)
     }
 

@@ -29,6 +29,7 @@ async fn execute(house: &House, cx: &Context, op: Execute) -> Result<Answer, Ref
         "language": procedure.info.language.ending(),
         "input": op.args,
     }))?;
+    crate::tokens::warm().await;
     let outcome = house.runs.execute(cx, started, cx.caller.run.clone()).await?;
     let ok = outcome.status == run::Status::Completed;
     let duration_ms = outcome.metrics.wall_us / 1_000;
