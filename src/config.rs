@@ -48,6 +48,11 @@ pub struct Sandbox {
     pub concurrent: usize,
     /// The CPython for what of Python the built-in engine cannot run: a name or a path; empty for none.
     pub python: String,
+    /// A session that no run has changed for this many days starts anew; 0 is never.
+    pub session_days: u64,
+    /// Bound all workers together by a control group below this process's own: half of the machine's memory, half the usual
+    /// share of its processors. A server that is killed leaves an empty group behind, which the next one sweeps.
+    pub cgroup: bool,
     /// Run code even where the kernel gives no seccomp. In so many words: this is not safe.
     pub allow_weak: bool,
 }
@@ -59,6 +64,8 @@ impl Default for Sandbox {
             warm: 2,
             concurrent: 64,
             python: "python3".into(),
+            session_days: 90,
+            cgroup: false,
             allow_weak: false,
         }
     }

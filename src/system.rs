@@ -22,7 +22,7 @@ use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
 use athena_actors::sandbox::presets::Preset;
 use athena_actors::sandbox::spawn::Spawn;
-use athena_actors::sandbox::zygote::Zygote;
+use athena_actors::sandbox::zygote::{self, Zygote};
 use athena_actors::sandbox::{Pool, Sandbox, Settings};
 use athena_actors::supervisor::{Child, Policy as Restarts, Supervisor};
 use athena_actors::upstream::Upstreams;
@@ -40,6 +40,8 @@ use std::time::Duration;
 
 /// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
 const ANSWER_BYTES: usize = 24 << 10;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// How long an orderly end may take before what still runs is left to the next start.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(20);
@@ -164,6 +166,7 @@ impl System {
             },
             count: crate::tokens::count,
             answer_bytes: ANSWER_BYTES,
+            session_idle_ms: options.config.sandbox.session_days.saturating_mul(DAY_MS),
         }));
         let port: Arc<dyn athena_schemas::ports::Router> = router.clone();
         runs.connect(&port);
@@ -230,7 +233,7 @@ impl System {
             _temporary: temporary,
         };
         system.enrol(options.upstreams, &*clock).await?;
-        system.runs.recover().await?;
+        system.recover_runs(Freshness::new(system.read_side.positions())).await?;
         // An erasure that a crash cut off is finished, beside the rest.
         tokio::spawn(async move {
             if let Err(refusal) = erasure.settle().await {
@@ -238,6 +241,25 @@ impl System {
             }
         });
         Ok(system)
+    }
+
+    /// Marks what a daemon that died left unfinished. Which runs those are the read side knows, once it has seen all of the
+    /// log: a list from before would leave a run at work for ever, so a read side that is behind is waited for, beside.
+    async fn recover_runs(&self, freshness: Freshness) -> Result<(), Refusal> {
+        let head = self.log.reader().head();
+        if freshness.reached(head).await {
+            return self.runs.recover().await.map(drop);
+        }
+        let runs = self.runs.clone();
+        tokio::spawn(async move {
+            while !freshness.reached(head).await {
+                tracing::warn!(head, "the read side is behind; unfinished runs are marked when it is not");
+            }
+            if let Err(refusal) = runs.recover().await {
+                tracing::warn!(%refusal, "unfinished runs are not marked");
+            }
+        });
+        Ok(())
     }
 
     /// The servers that were added to the store, and those of the configuration.
@@ -375,12 +397,13 @@ pub(crate) fn sandbox(config: &crate::config::Sandbox) -> Result<Sandbox, Refusa
     if config.allow_weak {
         arguments.extend(["--least".to_owned(), "none".to_owned()]);
     }
+    let workers = zygote::Settings { arguments, grouped: config.cgroup };
     let unstarted = |error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}"));
     let python: Option<Arc<dyn Spawn>> = match config.python.as_str() {
         "" => None,
-        name => Some(Arc::new(Zygote::python(arguments.clone(), name.into()).map_err(unstarted)?)),
+        name => Some(Arc::new(Zygote::python(workers.clone(), name.into()).map_err(unstarted)?)),
     };
-    let spawn = Arc::new(Zygote::new(arguments).map_err(unstarted)?);
+    let spawn = Arc::new(Zygote::new(workers).map_err(unstarted)?);
     let settings = Settings { warm: config.warm, concurrent: config.concurrent, ..Settings::default() };
     Ok(Sandbox::with_python(settings, spawn, python))
 }

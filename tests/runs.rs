@@ -180,6 +180,34 @@ fn a_limit_ends_a_run_and_not_the_daemon() {
         let replayed = store.replay(&outcome["run"]);
         assert_eq!(replayed["identical"], true, "{code}: {replayed}");
     }
+    let request = json!({"op": "run/violations", "params": {"bound": "time"}});
+    let violations = store.calls([request].into_iter()).remove(0)["result"].clone();
+    assert_eq!(violations.as_array().unwrap().len(), 3, "{violations}");
+    assert_eq!(violations[0]["exfiltration"], false, "{violations}");
+}
+
+#[test]
+fn python_beyond_the_subset_runs_in_the_host_s_interpreter_and_replays() {
+    let store = Store::new();
+    let code = "import random, time\nfrom enum import Enum\n\n\
+                class Kind(Enum):\n    FACT = 'fact'\n\n\
+                class Kept(Exception):\n    pass\n\n\
+                def facts():\n    for n in range(3):\n        yield athena.semantic.store(content=f'{Kind.FACT.value} {n} {random.random()}')\n\n\
+                ids = [fact['id'] for fact in facts()]\n\
+                print(len(ids), 'kept at', time.time() > 1e9)\n\
+                try:\n    raise Kept(ids[0])\nexcept Kept as kept:\n    first = str(kept)\n\
+                {'first': first == ids[0], 'kinds': [kind.name for kind in Kind], 'dice': random.randint(1, 6), 'set': {'a', 'b', 'c'}}";
+    let outcome = store.execute(code, "python");
+    assert_eq!(outcome["status"], "completed", "{outcome}");
+    assert!(outcome["sandbox"]["engine"].as_str().unwrap().starts_with("cpython 3."), "{outcome}");
+    assert_eq!(outcome["metrics"]["calls"], 3, "{outcome}");
+    assert_eq!(outcome["logs"], json!(["3 kept at True"]), "{outcome}");
+    // Another daemon has another interpreter; what the code could observe is in the record.
+    assert!(store.kill_daemon());
+    let replayed = store.replay(&outcome["run"]);
+    assert_eq!((&replayed["identical"], &replayed["value"]), (&json!(true), &outcome["value"]), "{replayed}");
+    let within = store.execute("sum(n * n for n in range(4))", "python");
+    assert!(within["sandbox"]["engine"].as_str().unwrap().starts_with("monty "), "{within}");
 }
 
 #[test]

@@ -67,7 +67,7 @@ impl Inner {
         if looked.assessment.beyond.is_some() {
             worker = self.parts.sandbox.python(worker).await;
         }
-        let session = match &op.session {
+        let mut session = match &op.session {
             Some(name) => Some(self.hold(cx, name, cancel).await?),
             None => None,
         };
@@ -92,6 +92,9 @@ impl Inner {
         }
         let limits = op.limits.unwrap_or_default().lower(tier);
         let mut recorder = self.recorder(&run, meta(cx), 0);
+        if let Some(session) = &mut session {
+            session.expire_idle(&mut recorder, self.parts.session_idle_ms)?;
+        }
         let tape = self.begin(
             cx,
             &run,

@@ -163,4 +163,6 @@ pub struct Parts {
     pub count: fn(&str) -> usize,
     /// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
     pub answer_bytes: usize,
+    /// A session that no run has changed for this long starts anew, milliseconds; 0 is never.
+    pub session_idle_ms: u64,
 }

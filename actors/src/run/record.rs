@@ -69,6 +69,11 @@ impl Recorder {
         }
     }
 
+    /// The one clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        (self.clock)()
+    }
+
     /// Adds an event to the record.
     pub(crate) fn push(&mut self, event: impl Into<Event>) -> Result<(), Refusal> {
         let id = self.meta.command.event(self.version);

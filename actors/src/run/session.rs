@@ -7,7 +7,7 @@ use super::record::Recorder;
 use super::tape::Archive;
 use athena_schemas::context::{Caller, Scope};
 use athena_schemas::id::{CommandId, Id};
-use athena_schemas::layers::run::{Event, SessionRef, StateSaved};
+use athena_schemas::layers::run::{Event, SessionExpired, SessionRef, StateSaved};
 use athena_schemas::refusal::{Code, Refusal};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -34,6 +34,14 @@ pub(crate) struct State {
     pub(crate) version: u64,
     /// JSON.
     pub(crate) json: String,
+    /// When it was last changed, milliseconds since 1970; 0 where it never was.
+    at_ms: u64,
+}
+
+impl State {
+    fn empty(version: u64) -> Self {
+        Self { version, json: EMPTY.into(), at_ms: 0 }
+    }
 }
 
 /// All sessions in use.
@@ -116,7 +124,7 @@ impl Sessions {
 /// The state as the log has it.
 fn load(archive: Archive<'_>, scope: &Scope, key: &str) -> Result<State, Refusal> {
     let stream = stream(key);
-    let mut state = State { version: 0, json: EMPTY.into() };
+    let mut state = State::empty(0);
     let mut last = None;
     let mut after = 0;
     loop {
@@ -126,10 +134,11 @@ fn load(archive: Archive<'_>, scope: &Scope, key: &str) -> Result<State, Refusal
             match archive.event(record)? {
                 Some(Event::StateSaved(saved)) => {
                     state.version = saved.version;
+                    state.at_ms = record.draft.meta.at_ms;
                     last = Some(saved.state);
                 }
                 Some(Event::SessionExpired(_)) => {
-                    state.version += 1;
+                    state = State::empty(state.version + 1);
                     last = None;
                 }
                 _ => {}
@@ -148,7 +157,18 @@ fn load(archive: Archive<'_>, scope: &Scope, key: &str) -> Result<State, Refusal
 impl Held {
     /// The state as it stands.
     pub(crate) fn state(&self) -> State {
-        self.state.clone().unwrap_or(State { version: 0, json: EMPTY.into() })
+        self.state.clone().unwrap_or(State::empty(0))
+    }
+
+    /// Forgets a state that nobody has changed for `idle_ms`, on record beside the run that finds it so; 0 is never.
+    pub(crate) fn expire_idle(&mut self, recorder: &mut Recorder, idle_ms: u64) -> Result<(), Refusal> {
+        let State { version, at_ms, .. } = self.state();
+        let idle = idle_ms > 0 && at_ms > 0 && recorder.now_ms().saturating_sub(at_ms) > idle_ms;
+        if idle {
+            recorder.push_beside(&stream(&self.key), SessionExpired { key: self.key.clone() })?;
+            *self.state = Some(State::empty(version + 1));
+        }
+        Ok(())
     }
 
     /// How a run's record names it.
@@ -177,7 +197,7 @@ impl Held {
             state: recorder.text(&json)?,
         };
         recorder.push_beside(&stream(&self.key), saved)?;
-        *self.state = Some(State { version: current.version + 1, json });
+        *self.state = Some(State { version: current.version + 1, json, at_ms: recorder.now_ms() });
         Ok(())
     }
 

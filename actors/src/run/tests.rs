@@ -201,6 +201,8 @@ impl Sealer for Plain {
 /// Knows one sensitive value.
 struct OneSecret;
 const SECRET: &str = "ada@example.org";
+/// After this long without a change a session starts anew.
+const IDLE_MS: u64 = 90 * 24 * 60 * 60 * 1_000;
 fn masked(text: &str) -> (String, u32) {
     (text.replace(SECRET, "EMAIL_tk_1"), text.matches(SECRET).count() as u32)
 }
@@ -386,6 +388,7 @@ impl House {
             clock: Arc::new(move || clock.time.fetch_add(1, Ordering::SeqCst)),
             count: str::len,
             answer_bytes: 1_000,
+            session_idle_ms: IDLE_MS,
         });
         let router: Arc<dyn Router> = Arc::new(Remembering { world: world.clone(), approve: person.clone() });
         runs.connect(&router);
@@ -640,6 +643,18 @@ async fn runs_of_a_session_take_turns_and_its_state_lasts() {
     cx.caller.name = "somebody else".into();
     let op = Execute { code: Some("count".into()), session: Some("s".into()), ..Execute::default() };
     assert_eq!(later.runs.execute(&cx, op, None).await.unwrap().value, json!(1));
+}
+
+#[tokio::test]
+async fn a_session_that_nobody_used_for_long_starts_anew_and_says_so() {
+    let world = World::new();
+    let house = House::new(&world);
+    house.session("count", "s").await;
+    assert_eq!(house.session("count", "s").await.value, json!(2));
+    world.time.fetch_add(IDLE_MS + 1, Ordering::SeqCst);
+    assert_eq!(house.session("count", "s").await.value, json!(1));
+    // The log says the same to whoever comes later.
+    assert_eq!(House::new(&world).session("count", "s").await.value, json!(2));
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! The sandbox: jailed worker processes, pre-warmed, one per run and never used again.
 //!
 //! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`zygote`] and [`spawn`]
-//! make and reap the processes, [`calls`] names system calls, [`channel`] frames what is said to them, [`exit`] reads a worker's end, [`presets`] holds the limits.
+//! make and reap the processes, [`cgroup`] bounds them together, [`channel`] frames what is said to them, [`exit`] and
+//! [`calls`] read a worker's end, [`presets`] holds the limits.
 //!
 //! Architecture invariant: agent code is parsed and run in a worker only, never in this process.
 
 pub mod calls;
+mod cgroup;
 pub mod channel;
 pub mod exit;
 pub mod pool;

@@ -214,7 +214,8 @@ impl Shared {
         let mut channel = Channel::new(spawned.socket).map_err(|error| error.to_string())?;
         let first = tokio::time::timeout(START, channel.next()).await;
         match first {
-            Ok(Ok(FromWorker::Ready(ready))) => {
+            Ok(Ok(FromWorker::Ready(mut ready))) => {
+                ready.layers.extend(spawned.layers.iter().map(|&layer| layer.to_owned()));
                 metrics::histogram!("athena_sandbox_start_seconds").record(begun.elapsed().as_secs_f64());
                 Ok(Idle { channel, process: spawned.process, ready })
             }

@@ -141,7 +141,7 @@ impl Spawn for Scripted {
             // As a process's end does, whoever else holds a copy.
             let _ = socket.shutdown(std::net::Shutdown::Both);
         });
-        let _ = reply.send(Ok(Spawned { socket: ours, process: Box::new(process) }));
+        let _ = reply.send(Ok(Spawned { socket: ours, process: Box::new(process), layers: Vec::new() }));
         answer
     }
 }

@@ -32,6 +32,8 @@ pub struct Spawned {
     pub socket: UnixStream,
     /// The process.
     pub process: Box<dyn Process>,
+    /// Layers of its jail that were put round it from outside.
+    pub layers: Vec<&'static str>,
 }
 
 /// Makes worker processes.
@@ -137,7 +139,7 @@ pub(super) fn make(arguments: &[String], reaper: &Reaper) -> io::Result<Spawned>
     // Both ends are close-on-exec; only the copy on descriptor 3 outlives the exec.
     let (ours, theirs) = UnixStream::pair()?;
     let pid = exec(theirs.as_raw_fd(), arguments)?;
-    Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, reaper)) })
+    Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, reaper)), layers: Vec::new() })
 }
 
 /// `posix_spawn` of this binary: no fork of our (large) address space, and nothing runs between fork and exec.

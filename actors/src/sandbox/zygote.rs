@@ -7,6 +7,7 @@
 //! Where copying is not possible (another system, a kernel that says no, a zygote that keeps dying) each worker is made from
 //! nothing, by the same thread. A zygote that is the host's CPython ([`Zygote::python`]) has no such replacement.
 
+use super::cgroup::Group;
 use super::spawn::{Child, Process, Reaper, Spawn, Spawned, exec, make};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -26,6 +27,15 @@ const COPY: Duration = Duration::from_secs(2);
 /// Zygotes that die or refuse in a row before workers are made without one.
 const TRIES: u32 = 3;
 
+/// How workers are made.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What follows the worker's argument: the jail's level and its bounds.
+    pub arguments: Vec<String>,
+    /// Whether a control group bounds them together, where one can be made below this process's own.
+    pub grouped: bool,
+}
+
 /// Makes workers by copying one.
 pub struct Zygote {
     orders: mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>,
@@ -33,27 +43,26 @@ pub struct Zygote {
 
 impl Zygote {
     /// Starts the thread that makes workers and the one that reaps them; the zygote itself comes with the first order.
-    /// `arguments` follow the worker's argument: the jail's level and its bounds.
     ///
     /// # Errors
     /// When the system has no room for a thread.
-    pub fn new(arguments: Vec<String>) -> io::Result<Self> {
-        Self::start(arguments, None)
+    pub fn new(settings: Settings) -> io::Result<Self> {
+        Self::start(settings, None)
     }
 
     /// The same with `program`, a CPython, in the place of the engines. It is looked for with the first order.
     ///
     /// # Errors
     /// When the system has no room for a thread.
-    pub fn python(arguments: Vec<String>, program: String) -> io::Result<Self> {
-        Self::start(arguments, Some(program))
+    pub fn python(settings: Settings, program: String) -> io::Result<Self> {
+        Self::start(settings, Some(program))
     }
 
-    fn start(arguments: Vec<String>, python: Option<String>) -> io::Result<Self> {
+    fn start(settings: Settings, python: Option<String>) -> io::Result<Self> {
         let reaper = Reaper::start()?;
         let (orders, asked) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
         std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
-            let mut nursery = Nursery { arguments, python, reaper, mother: None, failures: 0 };
+            let mut nursery = Nursery { settings, python, reaper, mother: None, failures: 0 };
             for reply in asked {
                 // A receiver that is gone drops the process again, which ends it.
                 let _ = reply.send(nursery.worker());
@@ -74,7 +83,7 @@ impl Spawn for Zygote {
 
 /// What the thread holds.
 struct Nursery {
-    arguments: Vec<String>,
+    settings: Settings,
     python: Option<String>,
     reaper: Reaper,
     mother: Option<Mother>,
@@ -103,14 +112,14 @@ impl Nursery {
         if let Some(program) = &self.python {
             return Err(io::Error::other(format!("{program} does not run in the jail")));
         }
-        make(&self.arguments, &self.reaper)
+        make(&self.settings.arguments, &self.reaper)
     }
 
     fn copy(&mut self) -> io::Result<Spawned> {
         let mother = match &self.mother {
             Some(mother) => mother,
             None => {
-                let mut arguments = self.arguments.clone();
+                let mut arguments = self.settings.arguments.clone();
                 match &self.python {
                     None => arguments.extend(["--zygote", "yes"].map(str::to_owned)),
                     Some(program) => {
@@ -122,12 +131,13 @@ impl Nursery {
                         arguments.extend(["--python".to_owned(), found?]);
                     }
                 }
-                self.mother.insert(Mother::start(&arguments, &self.reaper)?)
+                self.mother.insert(Mother::start(&arguments, &self.reaper, self.settings.grouped)?)
             }
         };
         let (ours, theirs) = UnixStream::pair()?;
         let pid = mother.copy(&theirs)?;
-        Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, &self.reaper)) })
+        let layers = mother.group.as_ref().map(|group| group.layers.clone()).unwrap_or_default();
+        Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, &self.reaper)), layers })
     }
 }
 
@@ -135,15 +145,19 @@ impl Nursery {
 struct Mother {
     socket: OwnedFd,
     _process: Box<dyn Process>,
+    group: Option<Group>,
 }
 
 impl Mother {
-    fn start(arguments: &[String], reaper: &Reaper) -> io::Result<Self> {
+    fn start(arguments: &[String], reaper: &Reaper, grouped: bool) -> io::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let process = Box::new(Child::new(exec(theirs.as_raw_fd(), arguments)?, reaper));
+        let pid = exec(theirs.as_raw_fd(), arguments)?;
+        let process = Box::new(Child::new(pid, reaper));
         drop(theirs);
-        let mother = Self { socket, _process: process };
+        let group = if grouped { Group::new() } else { None };
+        let group = group.filter(|group| group.add(pid).is_ok());
+        let mother = Self { socket, _process: process, group };
         match mother.hear(START)? {
             0 => Ok(mother),
             other => Err(io::Error::other(format!("it began with {other}"))),
@@ -198,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn without_an_interpreter_there_is_no_worker() {
         for program in ["/nonexistent/python3", "/bin/true"] {
-            let zygote = Zygote::python(Vec::new(), program.into()).unwrap();
+            let zygote = Zygote::python(Settings::default(), program.into()).unwrap();
             assert!(zygote.spawn().await.unwrap().is_err(), "{program}");
         }
     }
@@ -206,7 +220,7 @@ mod tests {
     /// The test binary takes the worker's argument for a filter, runs no test and leaves: a zygote that always dies.
     #[tokio::test]
     async fn without_a_zygote_each_worker_is_made_from_nothing() {
-        let zygote = Zygote::new(Vec::new()).unwrap();
+        let zygote = Zygote::new(Settings::default()).unwrap();
         for _ in 0..2 {
             let spawned = zygote.spawn().await.unwrap().unwrap();
             let exit = spawned.process.end(Duration::from_secs(60)).await.unwrap();

@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 /// Waits for orders; returns in each worker that is made.
 pub(crate) fn workers(plan: &Plan) -> Layers {
     let mut layers = jail::enter_shared(plan);
+    jail::make_ready(&mut layers);
     // What an order carries must land on the next descriptor and nowhere else.
     if !layers.names().iter().any(|name| name == "descriptors") || !jail::die_with_parent() || !say(0) {
         process::exit(process::JAIL_FAILED);

@@ -116,7 +116,8 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
             let outcome = house.ask(params).await?;
             // What the code had, without the making of its worker.
             over.push(outcome["metrics"]["worker_us"].as_f64().context("worker_us")? / 1e3 - 100.0);
-            ensure!(outcome["status"] == "timed_out", "{outcome}");
+            // Numbers that double their length may fill the heap first; that is an end within bounds as well.
+            ensure!(["timed_out", "out_of_memory"].iter().any(|end| outcome["status"] == *end), "{outcome}");
         }
         note(name, at(&mut over, 50));
         note(&format!("{}_worst_ms", name.trim_end_matches("_ms")), at(&mut over, 100));

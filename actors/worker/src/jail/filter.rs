@@ -11,28 +11,36 @@ use seccompiler::{
 use std::collections::BTreeMap;
 use std::io;
 
+/// The id of the first process of a pid namespace.
+pub(super) const INIT: u32 = 1;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Compiles and installs a list for this process; what is not on it kills.
 pub(super) fn install(rules: Rules) -> io::Result<()> {
-    load(rules, SeccompAction::KillProcess)
+    apply(&compile(rules, SeccompAction::KillProcess)?)
 }
 
-/// Compiles and installs a list for this process; what is not on it ends in the handler of [`ends`](super::ends), which says
-/// what it was. The call is not made, the handler cannot be replaced, and a blocked or unset handler is death as well.
-pub(super) fn install_telling(rules: Rules) -> io::Result<()> {
-    load(rules, SeccompAction::Trap)
+/// Compiles what a worker with this process id may do. What is not on the list ends in the handler of [`ends`](super::ends),
+/// which says what it was. The call is not made, the handler cannot be replaced, and a blocked or unset handler is death as
+/// well.
+pub(super) fn telling(own: u32) -> io::Result<BpfProgram> {
+    compile(worker(own)?, SeccompAction::Trap)
 }
 
-fn load(rules: Rules, otherwise: SeccompAction) -> io::Result<()> {
+/// Installs a list for this process, for good.
+pub(super) fn apply(program: &BpfProgram) -> io::Result<()> {
+    seccompiler::apply_filter(program).map_err(io::Error::other)
+}
+
+fn compile(rules: Rules, otherwise: SeccompAction) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch);
-    let program: BpfProgram = filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(io::Error::other)
+    filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)
 }
 
-/// What a worker may do.
-pub(super) fn worker() -> io::Result<Rules> {
+/// What a worker with this process id may do.
+fn worker(own: u32) -> io::Result<Rules> {
     let mut rules = Rules::new();
     for call in COMPUTING {
         rules.insert(*call, Vec::new());
@@ -58,48 +66,42 @@ pub(super) fn worker() -> io::Result<Rules> {
     // The handler of forbidden calls stays.
     rules.insert(libc::SYS_rt_sigaction, vec![rule([dword(0, Is::Ne, libc::SIGSYS as u64)])?]);
     // Signals to itself: how `abort` ends.
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, vec![rule([dword(0, Is::Eq, own)])?]);
+    rules.insert(libc::SYS_tgkill, vec![rule([dword(0, Is::Eq, u64::from(own))])?]);
     Ok(rules)
 }
 
 /// The two filters of an interpreter: what it may do, the rest kills; and files, which answer "permission denied". The stricter
 /// answer of the two holds. `init`: it is process 1 of its own pid namespace.
 pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
-    let mut may = worker()?;
+    let mut may = worker(INIT)?;
     let mut not = Rules::new();
     for call in FILES {
         may.insert(*call, Vec::new());
         not.insert(*call, Vec::new());
     }
-    for call in TIMERS {
+    for call in ITSELF {
         may.insert(*call, Vec::new());
     }
     may.insert(libc::SYS_rt_sigaction, Vec::new());
-    may.remove(&libc::SYS_tgkill);
-    if init {
-        may.insert(libc::SYS_tgkill, vec![rule([dword(0, Is::Eq, 1)])?]);
+    if !init {
+        // Its own id is not known yet, and 1 is somebody else.
+        may.remove(&libc::SYS_tgkill);
     }
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let denied = SeccompAction::Errno(libc::EACCES as u32);
+    let files = SeccompFilter::new(not, SeccompAction::Allow, denied, arch).map_err(io::Error::other)?;
     // The last one forbids to install another.
-    let filters = [
-        SeccompFilter::new(not, SeccompAction::Allow, denied, arch),
-        SeccompFilter::new(may, SeccompAction::KillProcess, SeccompAction::Allow, arch),
-    ];
-    filters
-        .into_iter()
-        .map(|filter| {
-            let program: BpfProgram =
-                filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)?;
-            Ok(program.iter().fold(String::new(), |text, one| {
-                let (code, k) = (one.code.to_ne_bytes(), one.k.to_ne_bytes());
-                [code[0], code[1], one.jt, one.jf, k[0], k[1], k[2], k[3]]
-                    .iter()
-                    .fold(text, |text, byte| format!("{text}{byte:02x}"))
-            }))
-        })
-        .collect()
+    let programs = [files.try_into().map_err(io::Error::other)?, compile(may, SeccompAction::KillProcess)?];
+    Ok(programs.iter().map(hexadecimal).collect())
+}
+
+/// A program as the kernel takes it.
+fn hexadecimal(program: &BpfProgram) -> String {
+    program.iter().fold(String::new(), |text, one| {
+        let (code, k) = (one.code.to_ne_bytes(), one.k.to_ne_bytes());
+        let bytes = code.into_iter().chain([one.jt, one.jf]).chain(k);
+        bytes.fold(text, |text, byte| format!("{text}{byte:02x}"))
+    })
 }
 
 /// What a library asks of files before it does without.
@@ -152,7 +154,7 @@ const FILES: &[i64] = &[
 ];
 
 /// How an interpreter stops itself at its limits, and asks who it is.
-const TIMERS: &[i64] = &[
+const ITSELF: &[i64] = &[
     libc::SYS_setitimer,
     libc::SYS_getppid,
     libc::SYS_getuid,

@@ -78,6 +78,8 @@ impl Default for Plan {
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
     names: Vec<&'static str>,
+    /// The filter to come, where it is made before the process that it is for.
+    filter: Option<seccompiler::BpfProgram>,
 }
 
 impl Layers {
@@ -198,6 +200,13 @@ pub(crate) fn call_numbers() -> serde_json::Value {
     })
 }
 
+/// What workers to come can share, once: their filter, where they all have the same process id.
+pub(crate) fn make_ready(layers: &mut Layers) {
+    if layers.holds("namespaces") {
+        layers.filter = filter::telling(filter::INIT).ok();
+    }
+}
+
 /// Makes a worker out of a process that has taken the first step; the copy gets a pid namespace of its own.
 ///
 /// Workers share the other namespaces: there is nothing in them, and the filter leaves no call that could reach another
@@ -232,7 +241,8 @@ pub fn shut(plan: &Plan, layers: &mut Layers) {
     layers.add("parent-death", limits::die_with_parent());
     layers.add("not-dumpable", limits::not_dumpable());
     if plan.level >= Level::Seccomp {
-        layers.add("seccomp", filter::worker().and_then(filter::install_telling));
+        let program = layers.filter.take().map_or_else(|| filter::telling(std::process::id()), Ok);
+        layers.add("seccomp", program.and_then(|program| filter::apply(&program)));
     }
 }
 
