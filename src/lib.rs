@@ -11,6 +11,7 @@ pub mod mcp;
 pub mod read_side;
 pub mod router;
 pub mod sample;
+mod schedule;
 mod services;
 pub mod system;
 pub mod telemetry;

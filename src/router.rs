@@ -154,6 +154,10 @@ impl Router {
         }
         let params = self.parts.tokenizer.tokenize(&cx, request.params).await?.0;
         self.parts.guard.permit(&cx, &request.op, &params).await?;
+        if matches!(request.op.split_once('/'), Some(("files" | "tools", _))) {
+            // Procedures are files: what was learned a moment ago is there.
+            self.parts.freshness.reached(self.settled.load(Ordering::SeqCst)).await;
+        }
         let value = tools.call(&cx, &request.op, params).await?;
         // What another server says has not been seen by anyone yet.
         let value = self.parts.tokenizer.tokenize(&cx, value).await?.0;

@@ -10,7 +10,7 @@ use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
 use crate::services::erasure::Erasure;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Learnt, Toolbox};
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
@@ -148,7 +148,8 @@ impl System {
             clock: clock.clone(),
         });
         let sandbox = sandbox(&options.config.sandbox)?;
-        let toolbox = Arc::new(Toolbox::new(upstreams.clone()));
+        let learnt = Arc::new(Learnt(read_side.library.clone()));
+        let toolbox = Arc::new(Toolbox::with_skills(upstreams.clone(), learnt));
         let runs = Arc::new(Runs::new(RunParts {
             log: log.clone(),
             sealer: sealer.clone(),
@@ -240,6 +241,7 @@ impl System {
                 tracing::warn!(%refusal, "an erasure is not finished");
             }
         });
+        tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router)));
         Ok(system)
     }
 

@@ -14,6 +14,7 @@ mod faults;
 mod floors;
 mod front;
 mod init;
+mod operations;
 mod runs;
 mod stride;
 mod support;

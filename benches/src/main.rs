@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what it is for")]
 
 mod log;
+mod memory;
 mod recall;
 mod runs;
 
@@ -29,6 +30,8 @@ enum Bench {
     Replay(log::Settings),
     /// Recall, taking memories in and memory used, beside SQLite's full-text index.
     Recall(recall::Settings),
+    /// Memory through the whole house: imports, remembering, recall, consolidation, rebuilding.
+    Memory(memory::Settings),
     /// Runs of agent code through the whole house.
     Runs(runs::Settings),
     #[command(hide = true)]
@@ -52,6 +55,7 @@ async fn measure() -> anyhow::Result<()> {
         Bench::Open(settings) => log::open::run(&settings).await,
         Bench::Replay(settings) => log::replay::run(&settings).await,
         Bench::Recall(settings) => recall::run(&settings),
+        Bench::Memory(settings) => memory::run(&settings).await,
         Bench::Runs(settings) => runs::run(&settings).await,
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
     }

@@ -146,7 +146,7 @@ fn id(n: u64) -> Id {
     Id::new("ep", n, u128::from(n))
 }
 
-fn mixed(mut x: u64) -> u64 {
+pub(crate) fn mixed(mut x: u64) -> u64 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -168,14 +168,14 @@ fn word(n: u64, k: u64) -> String {
         .collect()
 }
 
-fn text(n: u64) -> String {
+pub(crate) fn text(n: u64) -> String {
     let length = 8 + mixed(n) % 24;
     let words: Vec<String> = (0..length).map(|k| word(n, k)).collect();
     format!("{}: {}", if n.is_multiple_of(2) { "Ann" } else { "Bob" }, words.join(" "))
 }
 
 /// A query of six words of one memory, and which.
-fn question(n: u64, memories: u64) -> (u64, String) {
+pub(crate) fn question(n: u64, memories: u64) -> (u64, String) {
     let wanted = mixed(n + 7) % memories;
     (wanted, (0..6).map(|k| word(wanted, k)).collect::<Vec<_>>().join(" "))
 }
@@ -202,17 +202,17 @@ fn remembered(n: u64) -> anyhow::Result<Recorded> {
     Ok(Recorded { record: Arc::new(record), event: Some(event.into()) })
 }
 
-fn percentile(times: &mut [f64], part: f64) -> f64 {
+pub(crate) fn percentile(times: &mut [f64], part: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     times[((times.len() - 1) as f64 * part).round() as usize]
 }
 
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
 /// Memory of this process in use, MiB; 0 where the system does not say.
-fn resident_mib() -> f64 {
+pub(crate) fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<f64>().ok()).unwrap_or(0.0) / 1024.0

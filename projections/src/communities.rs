@@ -17,8 +17,13 @@ pub fn communities(network: &Network, takes: &dyn Fn(&crate::network::Link) -> b
     for link in network.links.iter().filter(|link| takes(link)) {
         *weights.entry((link.from.min(link.to), link.from.max(link.to))).or_default() += link.weight();
     }
-    let mut layer = Layer::new(network.nodes.len(), &weights);
-    let mut of_node: Vec<usize> = (0..network.nodes.len()).collect();
+    of_weights(network.nodes.len(), &weights)
+}
+
+/// The same over any undirected graph: `nodes` of them, and the weight of each edge, the smaller node first.
+pub fn of_weights(nodes: usize, weights: &BTreeMap<(usize, usize), f64>) -> Vec<Vec<usize>> {
+    let mut layer = Layer::new(nodes, weights);
+    let mut of_node: Vec<usize> = (0..nodes).collect();
     let mut levels = Vec::new();
     for _ in 0..LEVELS {
         let groups = layer.connected(&layer.moved());

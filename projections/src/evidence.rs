@@ -10,7 +10,7 @@ use athena_schemas::catalog::Command;
 use athena_schemas::context::{Context, Evidence};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
-use athena_schemas::layers::{episodic, meta, procedural, rag, semantic};
+use athena_schemas::layers::{consolidation, episodic, meta, procedural, rag, semantic};
 use athena_schemas::operation::to_json;
 use athena_schemas::refusal::{Code, Refusal};
 
@@ -45,6 +45,7 @@ pub fn gather(library: &Library, cx: &Context, command: &Command) -> Result<Evid
         Command::Rag(rag::Command::Feedback(op)) => {
             evidence.proposal = crate::views::rag::lessons(library, cx, op)?
         }
+        Command::Consolidation(command) => consolidated(library, cx, command, &mut evidence)?,
         Command::Procedural(procedural::Command::Rollback(op)) => {
             evidence.proposal = library.version(cx, &op.name, op.to)?;
         }
@@ -54,6 +55,42 @@ pub fn gather(library: &Library, cx: &Context, command: &Command) -> Result<Evid
         _ => {}
     }
     Ok(evidence)
+}
+
+/// What a pass would find; what undoing one would bring back.
+fn consolidated(
+    library: &Library,
+    cx: &Context,
+    command: &consolidation::Command,
+    evidence: &mut Evidence,
+) -> Result<(), Refusal> {
+    let findings = match command {
+        consolidation::Command::Consolidate(op) => {
+            library.findings(cx, op.strategy.unwrap_or_default(), op.lookback_hours)?
+        }
+        consolidation::Command::Dedupe(op) => {
+            let layer = op.layer.unwrap_or(Layer::Episodic);
+            if !matches!(layer, Layer::Episodic | Layer::Semantic) {
+                return Err(Refusal::invalid("only episodic and semantic items are compared").at("layer"));
+            }
+            let least = op.threshold.unwrap_or(crate::consolidate::duplicates::NEAR);
+            if !(0.5..=1.0).contains(&least) {
+                let wrong = format!("threshold is {least}, not from 0.5 to 1");
+                return Err(Refusal::invalid(wrong).at("threshold"));
+            }
+            library.duplicates(cx, layer, least)?
+        }
+        consolidation::Command::Decay(_) => library.faded(cx)?,
+        consolidation::Command::Undo(op) => {
+            if let Some(row) = library.insights.pass(cx, &op.run)? {
+                evidence.matched = library.insights.back_without(&row)?;
+            }
+            return Ok(());
+        }
+        consolidation::Command::Pin(_) | consolidation::Command::Configure(_) => return Ok(()),
+    };
+    evidence.proposal = Some(to_json(findings)?);
+    Ok(())
 }
 
 fn selected(library: &Library, cx: &Context, sel: &episodic::Selection) -> Result<Vec<Id>, Refusal> {

@@ -5,11 +5,14 @@
 use crate::agenda::Agenda;
 use crate::approvals::Approvals;
 use crate::evidence;
+use crate::insights::Insights;
 use crate::items::Items;
 use crate::journal::Journal;
 use crate::network::{Graph, Network};
+use crate::passes::Passes;
 use crate::procedures::Procedures;
 use crate::ratings::Ratings;
+use crate::repository::{Commits, Versions};
 use crate::runs::Runs;
 use crate::search::embed::Embedder;
 use crate::search::{Finder, Search};
@@ -49,6 +52,12 @@ pub struct Library {
     pub approvals: Approvals,
     /// Procedures and their versions.
     pub procedures: Procedures,
+    /// What consolidation found and what of it counts.
+    pub insights: Insights,
+    /// Which passes of consolidation there were.
+    pub passes: Passes,
+    /// Which commit each version of a procedure is.
+    pub commits: Commits,
     /// How items were rated.
     pub ratings: Ratings,
     /// Who read what, since the store was opened.
@@ -88,6 +97,11 @@ impl Library {
         let approvals = Approvals::open(&store).map_err(failed)?;
         let procedures = Procedures::open(&store).map_err(failed)?;
         let ratings = Ratings::open(&store).map_err(failed)?;
+        let insights = Insights::open(&store).map_err(failed)?;
+        let passes = Passes::open(&store).map_err(failed)?;
+        let repository = options.folder.as_ref().map(|folder| folder.join("procedures.git"));
+        let versions = Versions::open(repository.as_deref())?;
+        let commits = versions.commits();
         let shared = vec![
             rows(&store, items.clone()).map_err(failed)?,
             rows(&store, agenda.clone()).map_err(failed)?,
@@ -96,11 +110,17 @@ impl Library {
             rows(&store, approvals.clone()).map_err(failed)?,
             rows(&store, procedures.clone()).map_err(failed)?,
             rows(&store, ratings.clone()).map_err(failed)?,
+            rows(&store, insights.clone()).map_err(failed)?,
+            rows(&store, passes.clone()).map_err(failed)?,
+            Shared::of(Box::new(versions)),
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
             approvals,
             procedures,
+            insights,
+            passes,
+            commits,
             ratings,
             journal: Journal::default(),
             items,

@@ -1,6 +1,9 @@
 //! Frequent sequences: PrefixSpan (Pei et al. 2001) over the event types of sessions. A pattern is supported by every session
 //! that holds its types in order, with at most `gap` others between two of them.
 
+use crate::items::EpisodeRow;
+use crate::timeline::by_session;
+use athena_schemas::layers::consolidation::Recurring;
 use std::collections::BTreeMap;
 
 /// Most patterns found.
@@ -24,6 +27,25 @@ pub struct Pattern<'a> {
     pub types: Vec<&'a str>,
     /// The sequences that hold it, with the place of each of its types in the first occurrence that was found.
     pub held_by: Vec<(usize, Vec<usize>)>,
+}
+
+/// The sequences of event types that recur over the named sessions of these episodes, and how many sessions there are.
+pub fn recurring(rows: &[EpisodeRow], search: Search, most: usize) -> (Vec<Recurring>, u32) {
+    let sessions = by_session(rows);
+    let kinds: Vec<Vec<&str>> =
+        sessions.iter().map(|session| session.iter().map(|row| row.body.kind.as_str()).collect()).collect();
+    let found = frequent(&kinds, search).into_iter().take(most).map(|pattern| {
+        let example = pattern.held_by.first().map(|(session, places)| {
+            let events = sessions.get(*session);
+            places.iter().filter_map(|at| Some(events?.get(*at)?.body.id.clone())).collect()
+        });
+        Recurring {
+            types: pattern.types.iter().map(|kind| (*kind).to_owned()).collect(),
+            support: pattern.held_by.len() as u32,
+            example: example.unwrap_or_default(),
+        }
+    });
+    (found.collect(), sessions.len() as u32)
 }
 
 /// Patterns of at least two types, the longest and best supported first; none that a longer one with the same support holds.

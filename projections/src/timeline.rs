@@ -1,9 +1,9 @@
 //! Episodes in the order of time: pages, neighbours, sessions and buckets, read from the indexes of [`Items`].
 
-use crate::items::{EpisodeRow, Items, ids_in, project_key, session_prefix, sortable};
+use crate::items::{EpisodeRow, Items, project_key, session_prefix, sortable};
 use crate::store::{Order, StoreError};
 use crate::temporal::bucket_start;
-use athena_schemas::context::Context;
+use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::time;
 use athena_schemas::layers::episodic::{Bucket, BucketSize};
@@ -65,19 +65,14 @@ impl Items {
                 None => (&self.by_time, project.to_vec()),
             };
             let mut taken = 0;
-            let mut failed = None;
-            ids_in(table, &prefix, which.bounds(&prefix, before), Order::Descending, &mut |_, id| {
-                match self.episode(cx, &id) {
-                    Ok(Some(row)) if which.takes(&row) => {
-                        rows.push(row);
-                        taken += 1;
-                    }
-                    Ok(_) => {}
-                    Err(error) => failed = Some(error),
+            let bounds = which.bounds(&prefix, before);
+            self.episodes_in(cx, table, &prefix, bounds, Order::Descending, &mut |row| {
+                if which.takes(&row) {
+                    rows.push(row);
+                    taken += 1;
                 }
-                failed.is_none() && taken <= limit
+                taken <= limit
             })?;
-            failed.map_or(Ok(()), Err)?;
         }
         rows.sort_by_key(|row| std::cmp::Reverse((row.body.time_ms, row.head.seq)));
         let more = rows.len() > limit;
@@ -102,18 +97,13 @@ impl Items {
         let here = [&prefix[..], &sortable(row.body.time_ms), &row.head.seq.to_be_bytes()].concat();
         let take = |bounds, order, most: usize| -> Result<Vec<EpisodeRow>, StoreError> {
             let mut rows = Vec::new();
-            let mut failed = None;
-            ids_in(&self.by_session, &prefix, bounds, order, &mut |_, id| {
-                if rows.len() >= most {
-                    return false;
-                }
-                match self.episode(cx, &id) {
-                    Ok(found) => rows.extend(found),
-                    Err(error) => failed = Some(error),
-                }
-                failed.is_none()
-            })?;
-            failed.map_or(Ok(rows), Err)
+            if most > 0 {
+                self.episodes_in(cx, &self.by_session, &prefix, bounds, order, &mut |row| {
+                    rows.push(row);
+                    rows.len() < most
+                })?;
+            }
+            Ok(rows)
         };
         let mut rows = take((Bound::Unbounded, Bound::Excluded(here.clone())), Order::Descending, before)?;
         rows.reverse();
@@ -129,17 +119,12 @@ impl Items {
     pub fn session(&self, cx: &Context, session: &str, limit: usize) -> Result<Vec<EpisodeRow>, StoreError> {
         let mut rows = Vec::new();
         for project in self.projects(&cx.scope)? {
-            let mut failed = None;
             let open = (Bound::Unbounded, Bound::Unbounded);
             let prefix = session_prefix(project, session);
-            ids_in(&self.by_session, &prefix, open, Order::Ascending, &mut |_, id| {
-                match self.episode(cx, &id) {
-                    Ok(found) => rows.extend(found),
-                    Err(error) => failed = Some(error),
-                }
-                failed.is_none() && rows.len() < limit
+            self.episodes_in(cx, &self.by_session, &prefix, open, Order::Ascending, &mut |row| {
+                rows.push(row);
+                rows.len() < limit
             })?;
-            failed.map_or(Ok(()), Err)?;
         }
         rows.sort_by_key(|row| (row.body.time_ms, row.head.seq));
         Ok(rows)
@@ -152,6 +137,21 @@ impl Items {
     pub fn select(&self, cx: &Context, which: &Which, limit: usize) -> Result<Vec<Id>, StoreError> {
         Ok(self.page(cx, which, limit, None)?.0.into_iter().map(|row| row.body.id).collect())
     }
+}
+
+/// The sessions that have a name, each with its episodes in the order of time.
+pub fn by_session(rows: &[EpisodeRow]) -> Vec<Vec<&EpisodeRow>> {
+    let mut sessions: BTreeMap<(&Scope, &str), Vec<&EpisodeRow>> = BTreeMap::new();
+    for row in rows {
+        if let Some(session) = &row.body.session {
+            sessions.entry((&row.head.scope, session)).or_default().push(row);
+        }
+    }
+    let mut sessions: Vec<Vec<&EpisodeRow>> = sessions.into_values().collect();
+    for session in &mut sessions {
+        session.sort_by_key(|row| (row.body.time_ms, row.head.seq));
+    }
+    sessions
 }
 
 /// Counts rows by bucket, with the words that stand out: frequent in the bucket, rare in the whole.

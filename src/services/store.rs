@@ -121,7 +121,9 @@ async fn relocate(house: &House, cx: &Context, op: Move) -> Result<Answer, Refus
         let name = layer.as_str();
         let moved =
             house.follow(cx, name, &format!("{name}/relocate"), json!({"ids": ids, "to": op.to})).await?;
-        changed += moved.value.get("matched").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        // The layers' own words for it.
+        let count = ["matched", "changed"].iter().find_map(|name| moved.value.get(*name)?.as_u64());
+        changed += count.unwrap_or(0);
         seq = moved.seq.or(seq);
     }
     if changed == 0 {

@@ -7,6 +7,7 @@
 
 use super::{House, answer};
 use athena_schemas::context::{Context, Party};
+use athena_schemas::layers::common::Ack;
 use athena_schemas::layers::store::{Export, ExportDone, Format, Import, ImportDone, Rejected};
 use athena_schemas::ports::Answer;
 use athena_schemas::refusal::{Code, Refusal};
@@ -18,6 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Items asked for at once.
 const PAGE: u32 = 500;
+/// Most items of one command.
+const BULK: usize = 1_000;
 /// Most bytes of a file that is imported.
 const IMPORT_BYTES: u64 = 256 << 20;
 /// Most lines that are told one by one.
@@ -112,7 +115,26 @@ pub(super) async fn import(house: &House, cx: &Context, op: Import) -> Result<An
     let (brought, mut rejected) = parse(&text, format);
     let (mut added, mut deduped, mut ids) = (0u64, 0u64, Vec::new());
     let mut named: HashMap<String, Value> = HashMap::new();
-    for one in brought.iter().filter(|_| !op.dry_run) {
+    let mut waiting: Vec<&Brought> = Vec::new();
+    for chunk in brought.chunk_by(|a, b| a.op == b.op).flat_map(|same| same.chunks(BULK)) {
+        if op.dry_run {
+            break;
+        }
+        match at_once(house, cx, chunk).await {
+            Some(acks) => {
+                for ack in acks {
+                    if ack.deduped_into.is_some() {
+                        deduped += 1;
+                    } else {
+                        added += 1;
+                        ids.push(json!(ack.id));
+                    }
+                }
+            }
+            None => waiting.extend(chunk),
+        }
+    }
+    for one in waiting {
         let params = match resolve(&one.params, &named) {
             Some(params) => params,
             None => {
@@ -142,6 +164,21 @@ pub(super) async fn import(house: &House, cx: &Context, op: Import) -> Result<An
         house.follow(cx, "noted", "store/note_import", json!({"path": op.path, "ids": ids})).await?;
     }
     answer(ImportDone { added, deduped, rejected })
+}
+
+/// Brings in as many of one kind as go into one command; nothing where there is no such command, or where it refuses them: then
+/// each is told apart from the others.
+async fn at_once(house: &House, cx: &Context, chunk: &[Brought]) -> Option<Vec<Ack>> {
+    let first = chunk.first()?;
+    let (op, field) = match first.op {
+        "episodic/remember" => ("episodic/bulk_remember", "events"),
+        "semantic/store" => ("semantic/bulk_store", "facts"),
+        _ => return None,
+    };
+    let items: Vec<&Value> = chunk.iter().map(|one| &one.params).collect();
+    let label = format!("import from {}", first.line);
+    let done = house.follow(cx, &label, op, json!({field: items})).await.ok()?;
+    serde_json::from_value(done.value).ok()
 }
 
 /// People name any file; agents one of the store's `imports` folder, by its bare name.

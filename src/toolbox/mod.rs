@@ -11,7 +11,10 @@
 
 pub mod export;
 pub mod rank;
+mod skills;
 mod tree;
+
+pub(crate) use skills::Learnt;
 
 use athena_actors::upstream::Upstreams;
 use athena_schemas::catalog;
@@ -45,13 +48,12 @@ pub struct Skill {
     pub ending: &'static str,
     /// Words to find it by.
     pub tags: Vec<String>,
+    /// Whether its own code may become part of other code. What may not is run as a run of its own.
+    pub importable: bool,
 }
 
 /// Where procedures come from.
 pub trait Skills: Send + Sync + 'static {
-    /// A number that grows whenever any procedure changes.
-    fn generation(&self) -> u64;
-
     /// The procedures that can be called by a caller of this scope.
     fn list(&self, cx: &Context) -> Vec<Skill>;
 }
@@ -61,10 +63,6 @@ pub trait Skills: Send + Sync + 'static {
 pub struct NoSkills;
 
 impl Skills for NoSkills {
-    fn generation(&self) -> u64 {
-        0
-    }
-
     fn list(&self, _: &Context) -> Vec<Skill> {
         Vec::new()
     }

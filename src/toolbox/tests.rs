@@ -23,10 +23,6 @@ impl Ledger for Quiet {
 struct Two;
 
 impl Skills for Two {
-    fn generation(&self) -> u64 {
-        1
-    }
-
     fn list(&self, _: &Context) -> Vec<Skill> {
         let skill = |name: &str, description: &str| Skill {
             name: name.into(),
@@ -34,6 +30,7 @@ impl Skills for Two {
             source: format!("export function {name}() {{}}\n"),
             ending: "ts",
             tags: Vec::new(),
+            importable: true,
         };
         vec![
             skill("weekly_report", "Writes the weekly report of open issues."),

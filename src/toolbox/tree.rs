@@ -51,12 +51,42 @@ pub(super) fn read(tools: &[Tool], skills: &[Skill], path: &str) -> Result<Strin
 /// The source of a module; `.ts` may be left out, and a folder is its index.
 pub(super) fn module(tools: &[Tool], skills: &[Skill], path: &str) -> Result<String, Refusal> {
     let path = clean(path);
+    if let Some(name) = path.strip_prefix("/skills/") {
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        if let Some(skill) = skills.iter().find(|skill| skill.name == stem) {
+            return skill_module(skill);
+        }
+    }
     let tries = [path.clone(), format!("{path}.ts"), format!("{path}/index.ts"), path.replace(".js", ".ts")];
     tries
         .iter()
         .filter(|path| path.ends_with(".ts") || path.ends_with(".js"))
         .find_map(|path| generated(tools, skills, path))
         .ok_or_else(|| missing_file(&paths(tools, skills), &path))
+}
+
+/// A procedure as a module. One that exports something is its own module; any other becomes a function that runs it, as a run of
+/// its own that the guard judges.
+fn skill_module(skill: &Skill) -> Result<String, Refusal> {
+    let exports = skill.source.lines().any(|line| line.trim_start().starts_with("export "));
+    if exports && skill.ending != "py" {
+        if skill.importable {
+            return Ok(skill.source.clone());
+        }
+        let why = format!(
+            "{} names operations that a person must allow, so its code cannot be imported",
+            skill.name
+        );
+        let call = format!("athena.procedural.execute({{ name: \"{}\", args: {{}} }})", skill.name);
+        return Err(Refusal::denied(why).hint(call));
+    }
+    let (name, wire) = (names::identifier(&skill.name), json!(skill.name));
+    let summary = athena_schemas::surface::first_sentence(&skill.description).replace("*/", "* /");
+    Ok(format!(
+        "/** {summary} */\nexport async function {name}(input = {{}}) {{\n  const done = await \
+         callMCPTool(\"procedural/execute\", {{ name: {wire}, args: input }});\n  if (!done.ok) throw new \
+         Error({wire} + \": \" + JSON.stringify(done.output));\n  return done.output;\n}}\n\nexport default {name};\n"
+    ))
 }
 
 /// Every path there is.

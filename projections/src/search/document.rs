@@ -5,7 +5,7 @@ use athena_schemas::envelope::Meta;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Forgetting, Layer, confidence};
-use athena_schemas::layers::{episodic, graph, prospective, semantic};
+use athena_schemas::layers::{consolidation, episodic, graph, procedural, prospective, semantic};
 use serde::{Deserialize, Serialize};
 
 /// One item as search sees it.
@@ -44,6 +44,8 @@ pub struct Document {
     pub supersedes: Vec<Id>,
     /// Forgotten, but not erased: not found at all.
     pub hidden: bool,
+    /// Its strength is gone: not found, unless it is named.
+    pub faded: bool,
 }
 
 /// What an event does to the documents.
@@ -74,6 +76,8 @@ pub enum Patch {
     },
     /// Hidden, or brought back.
     Hidden(bool),
+    /// Faded, or found again.
+    Faded(bool),
     /// This item took its place at this time.
     Superseded(Id, i64),
     /// This item, which had taken its place, was erased: it stands again.
@@ -108,6 +112,7 @@ impl Document {
             superseded: None,
             supersedes: Vec::new(),
             hidden: false,
+            faded: false,
         }
     }
 
@@ -124,6 +129,7 @@ impl Document {
                 }
             }
             Patch::Hidden(hidden) => self.hidden = *hidden,
+            Patch::Faded(faded) => self.faded = *faded,
             Patch::Superseded(by, at) => {
                 let said_before = self.superseded.map_or(self.valid_to, |(_, before)| before);
                 self.superseded = Some((by.clone(), said_before));
@@ -153,8 +159,10 @@ pub fn changes_of(event: &Event, meta: &Meta, seq: u64) -> Vec<Change> {
     match event {
         Event::Episodic(event) => episodic_changes(event, meta, seq),
         Event::Semantic(event) => semantic_changes(event, meta, seq),
+        Event::Procedural(event) => procedural_changes(event, meta, seq),
         Event::Prospective(event) => prospective_changes(event, meta, seq),
         Event::Graph(event) => graph_changes(event, meta, seq),
+        Event::Consolidation(event) => consolidation_changes(event),
         _ => Vec::new(),
     }
 }
@@ -186,6 +194,7 @@ fn episodic_changes(event: &episodic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 superseded: None,
                 supersedes: Vec::new(),
                 hidden: false,
+                faded: false,
             })
         }
         episodic::Event::Annotated(it) if it.add_tags.is_empty() && it.remove_tags.is_empty() => Vec::new(),
@@ -224,6 +233,7 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 superseded: None,
                 supersedes: it.supersedes.clone(),
                 hidden: false,
+                faded: false,
             }));
             changes
         }
@@ -241,6 +251,30 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
         semantic::Event::Discarded(it) => gone(&it.ids, it.mode),
         semantic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
         semantic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+    }
+}
+
+/// A procedure is found by its name, what it is said to do, its tags, and the names in its code. What it did is in its runs.
+fn procedural_changes(event: &procedural::Event, meta: &Meta, seq: u64) -> Vec<Change> {
+    match event {
+        procedural::Event::Learned(it) => {
+            let name = it.name.replace('_', " ");
+            let names = crate::views::identifiers(&it.code);
+            let rest = [it.description.as_str(), &it.tags.join(" "), &names].join("\n");
+            if it.version > 1 {
+                return vec![
+                    Change::Patch(it.id.clone(), Patch::Lines(Some(name), Some(rest))),
+                    Change::Patch(it.id.clone(), Patch::Hidden(false)),
+                ];
+            }
+            let mut document =
+                Document::of(&it.id, Layer::Procedural, "procedure", lines(&name, &rest), meta, seq);
+            document.tags.clone_from(&it.tags);
+            put(document)
+        }
+        procedural::Event::Archived(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(true)),
+        procedural::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        procedural::Event::Executed(_) | procedural::Event::OutcomeRecorded(_) => Vec::new(),
     }
 }
 
@@ -294,6 +328,17 @@ fn graph_changes(event: &graph::Event, meta: &Meta, seq: u64) -> Vec<Change> {
         graph::Event::EntityRestored(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(false)),
         graph::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
         graph::Event::EdgeAdded(_) | graph::Event::EdgeInvalidated(_) => Vec::new(),
+    }
+}
+
+fn consolidation_changes(event: &consolidation::Event) -> Vec<Change> {
+    match event {
+        consolidation::Event::Consolidated(it) => each(&it.findings.faded, &Patch::Faded(true)),
+        consolidation::Event::Undone(it) => each(&it.back, &Patch::Faded(false)),
+        consolidation::Event::Pinned(it) if it.pinned => {
+            each(std::slice::from_ref(&it.id), &Patch::Faded(false))
+        }
+        consolidation::Event::Pinned(_) | consolidation::Event::Configured(_) => Vec::new(),
     }
 }
 

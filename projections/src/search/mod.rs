@@ -49,7 +49,7 @@ use vectors::{Quantized, Vectors};
 /// Name of the projection.
 const NAME: &str = "search";
 /// Version of this code: another one than the stored means rebuild.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Changes that wait in memory before they are committed even without a pause.
 const COMMIT_CHANGES: usize = 20_000;
 /// Changes worth a commit in a pause; fewer wait, and are read from the log again after a restart.
@@ -109,6 +109,20 @@ impl Finder {
         let (matched, missing): (Vec<_>, Vec<_>) = words.partition(|(term, _)| has.contains(term));
         let plain = |words: Vec<(String, String)>| words.into_iter().map(|(_, word)| word).collect();
         Ok((plain(matched), plain(missing)))
+    }
+
+    /// How rare a word is among what who asks may see, in nats; 0 for a word that carries no topic.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn rarity(&self, cx: &Context, word: &str) -> Result<f64, Refusal> {
+        let Some(term) = self.analyzer.term(word) else { return Ok(0.0) };
+        let (state, ask) = (self.read(), Ask::default());
+        let Some(gate) = retrieve::Gate::new(&state.table, cx, &ask) else { return Ok(0.0) };
+        let mut having = 0;
+        let mut count = |row, _| having += u64::from(gate.in_scope(row));
+        state.snapshot.postings(&term, &mut count).map_err(unreadable)?;
+        Ok(f64::from(fusion::bm25::idf(gate.documents, having)))
     }
 
     /// An item as search sees it.

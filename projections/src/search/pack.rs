@@ -76,6 +76,7 @@ mod tests {
             superseded: None,
             supersedes: Vec::new(),
             hidden: false,
+            faded: false,
         }
     }
 

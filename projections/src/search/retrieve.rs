@@ -219,7 +219,7 @@ pub(super) struct Gate<'a> {
     at_seq: u64,
     now_ms: i64,
     /// Documents of the groups admitted, filters apart.
-    documents: u64,
+    pub(super) documents: u64,
     mean_length: f32,
 }
 
@@ -263,7 +263,7 @@ impl<'a> Gate<'a> {
     }
 
     /// Whether a document is of an admitted scope and layer.
-    fn in_scope(&self, row: Row) -> bool {
+    pub(super) fn in_scope(&self, row: Row) -> bool {
         let group = self.table.groups_of().get(row as usize);
         group.and_then(|group| self.groups.get(*group as usize)).copied().unwrap_or(false)
     }
@@ -281,6 +281,7 @@ impl<'a> Gate<'a> {
         };
         current
             && !facts.hidden
+            && (!facts.faded || self.only.is_some())
             && facts.order <= self.at_seq
             && facts.confidence >= self.min_confidence
             && wanted.range.is_none_or(|(from, to)| from <= facts.at_ms && facts.at_ms < to)

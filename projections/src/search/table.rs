@@ -93,6 +93,8 @@ pub struct Facts {
     pub superseded: bool,
     /// Forgotten.
     pub hidden: bool,
+    /// Faded.
+    pub faded: bool,
     /// Digest of the whole document.
     fingerprint: [u8; 16],
 }
@@ -114,6 +116,7 @@ impl Facts {
             confidence: 0,
             superseded: false,
             hidden: true,
+            faded: false,
             fingerprint: [0; 16],
         }
     }
@@ -184,6 +187,7 @@ impl Table {
             confidence: document.confidence,
             superseded: document.superseded.is_some(),
             hidden: document.hidden,
+            faded: document.faded,
             fingerprint,
         };
         if facts.actor != NONE {

@@ -1,7 +1,7 @@
 //! What happened: recall, lists, sessions and times.
 
 use super::{cursor, limit, missing, place, query};
-use crate::items::EpisodeRow;
+use crate::items::{EpisodeRow, What};
 use crate::library::Library;
 use crate::search::{Ask, Filters, Found, Strategy};
 use crate::temporal::understand;
@@ -10,7 +10,6 @@ use athena_schemas::context::Context as Cx;
 use athena_schemas::layers::common::{Hit, Layer, Paged, Range, Signals, millis, time};
 use athena_schemas::layers::episodic::*;
 use athena_schemas::refusal::{Code, Refusal};
-use std::collections::{BTreeMap, HashSet};
 
 /// Most events one timeline reads.
 const TIMELINE: usize = 100_000;
@@ -207,22 +206,14 @@ impl Queries for Library {
     }
 
     fn stats(&self, cx: &Cx, _: Stats) -> Result<Counts, Refusal> {
-        let mut by_type: BTreeMap<String, u64> = BTreeMap::new();
-        let mut sessions: HashSet<String> = HashSet::new();
-        let (mut count, mut first, mut last) = (0, i64::MAX, i64::MIN);
-        self.items.each_episode(cx, &mut |row| {
-            count += 1;
-            *by_type.entry(row.body.kind).or_default() += 1;
-            sessions.extend(row.body.session);
-            first = first.min(row.body.time_ms);
-            last = last.max(row.body.time_ms);
-        })?;
+        let by_type = self.items.counted(cx, What::Type)?;
+        let span = self.items.span(cx)?;
         Ok(Counts {
-            count,
+            count: by_type.values().sum(),
             by_type,
-            first: (count > 0).then(|| time(first)),
-            last: (count > 0).then(|| time(last)),
-            sessions: sessions.len() as u64,
+            first: span.map(|(first, _)| time(first)),
+            last: span.map(|(_, last)| time(last)),
+            sessions: self.items.counted(cx, What::Session)?.len() as u64,
         })
     }
 }

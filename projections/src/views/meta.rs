@@ -1,7 +1,8 @@
 //! Knowing what is known: coverage, gaps, confidence, provenance, use and staleness.
 
 use super::{cut, limit, missing, query};
-use crate::items::{EpisodeRow, FactRow, Head};
+use crate::consolidate::fading::strength;
+use crate::items::{EpisodeRow, FactRow, Head, What};
 use crate::library::Library;
 use crate::search::{Ask, Found};
 use athena_schemas::context::Context;
@@ -13,8 +14,6 @@ use athena_schemas::layers::semantic::Fact;
 use athena_schemas::refusal::Refusal;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Half-life of strength, in days, of an item of middling importance that nobody rated (Ebbinghaus' curve as an exponential).
-const HALF_LIFE_DAYS: f64 = 30.0;
 /// Half-life of a fact's freshness, in days.
 const FRESH_DAYS: f64 = 180.0;
 const DAY_MS: f64 = 86_400_000.0;
@@ -168,13 +167,6 @@ impl Library {
     }
 }
 
-/// 1 for what just happened, half after the half-life; what matters and what was useful lasts up to four times as long.
-pub(crate) fn strength(age_days: f64, importance: f64, ratings: (u32, u32)) -> f64 {
-    let liked = f64::from(ratings.0) - f64::from(ratings.1);
-    let lasts = HALF_LIFE_DAYS * (0.5 + importance) * (1.0 + liked / 5.0).clamp(0.25, 2.7);
-    0.5_f64.powf(age_days.max(0.0) / lasts)
-}
-
 impl Queries for Library {
     fn coverage(&self, cx: &Context, op: Coverage) -> Result<Covered, Refusal> {
         let ask = Ask { limit: 1_000, ..Ask::new(query(&op.topic).map_err(|refusal| refusal.at("topic"))?) };
@@ -305,20 +297,27 @@ impl Queries for Library {
         let known = self.known(cx, &op.id)?.ok_or_else(|| missing(&op.id))?;
         let age_days = cx.now_ms.saturating_sub(known.head.recorded_ms) as f64 / DAY_MS;
         let ratings = self.ratings.of(&op.id)?;
+        let half_life = f64::from(self.insights.settings(&cx.scope)?.half_life_days);
         Ok(Assessment {
             confidence: known.confidence,
             uses: self.journal.readings(&op.id).len() as u32,
             ratings,
             age_days: (age_days * 100.0).round() / 100.0,
             conflicts: known.conflicts,
-            strength: (strength(age_days, known.importance, ratings) * 1e4).round() / 1e4,
+            strength: (strength(age_days, known.importance, ratings, half_life) * 1e4).round() / 1e4,
         })
     }
 
     fn load(&self, cx: &Context, _: Load) -> Result<Burden, Refusal> {
         let tasks = self.agenda.tasks(cx, &self.items.projects(&cx.scope)?)?;
         let mut events = 0;
-        self.items.each_episode(cx, &mut |_| events += 1)?;
+        match self.insights.seen_upto(cx)? {
+            0 => events = self.items.total(cx, What::Type)?,
+            seen => self.items.recorded_after(cx, seen, &mut |_| {
+                events += 1;
+                true
+            })?,
+        }
         Ok(Burden {
             open_tasks: tasks.iter().filter(|task| !task.status.is_final()).count() as u64,
             working_set: self.journal.read_since(cx.now_ms.saturating_sub(3_600_000)),
@@ -368,12 +367,10 @@ impl Queries for Library {
 
     fn stats(&self, cx: &Context, _: Stats) -> Result<Inventory, Refusal> {
         let projects = self.items.projects(&cx.scope)?;
-        let mut episodes = 0;
-        self.items.each_episode(cx, &mut |_| episodes += 1)?;
         let network = self.network(cx)?;
         let items = BTreeMap::from([
-            ("episodic".to_owned(), episodes),
-            ("semantic".to_owned(), self.items.all_facts(cx)?.len() as u64),
+            ("episodic".to_owned(), self.items.total(cx, What::Type)?),
+            ("semantic".to_owned(), self.items.total(cx, What::Fact)?),
             ("procedural".to_owned(), self.callable(cx)?.len() as u64),
             ("prospective".to_owned(), self.agenda.tasks(cx, &projects)?.len() as u64),
             ("graph".to_owned(), network.nodes.len() as u64),

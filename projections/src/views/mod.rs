@@ -92,6 +92,20 @@ pub(crate) fn cut<T>(
     Ok(athena_schemas::layers::common::Paged { items, next })
 }
 
+/// The words of identifiers: `fetchInvoices` and `fetch_invoices` both say "fetch invoices".
+pub(crate) fn identifiers(code: &str) -> String {
+    let mut words = String::with_capacity(code.len());
+    let mut before = ' ';
+    for c in code.chars() {
+        if before.is_lowercase() && c.is_uppercase() {
+            words.push(' ');
+        }
+        words.push(if c.is_alphanumeric() { c } else { ' ' });
+        before = c;
+    }
+    words
+}
+
 // Layers without queries.
 impl athena_schemas::layers::privacy::Queries for Library {}
 impl athena_schemas::layers::upstream::Queries for Library {}

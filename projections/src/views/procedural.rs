@@ -1,18 +1,17 @@
 //! How to do things: procedures by name and by what they are for, their versions, and how well they work.
 
-use super::{cut, limit, query};
+use super::{cut, identifiers, limit, query};
 use crate::library::Library;
-use crate::patterns::{Search as Mining, frequent};
+use crate::patterns::{Search as Mining, recurring};
 use crate::procedures::{ProcedureRow, VersionRow, info, wilson_low};
 use crate::timeline::Which;
 use athena_schemas::context::Context;
-use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Hit, Layer, Paged, Range, Signals, time};
 use athena_schemas::layers::procedural::*;
 use athena_schemas::operation::to_json;
 use athena_schemas::refusal::Refusal;
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 /// Most events that are mined for sequences.
@@ -81,20 +80,6 @@ impl Library {
         sort(&mut fitting);
         Ok(fitting)
     }
-}
-
-/// The words of identifiers: `fetchInvoices` and `fetch_invoices` both say "fetch invoices".
-fn identifiers(code: &str) -> String {
-    let mut words = String::with_capacity(code.len());
-    let mut before = ' ';
-    for c in code.chars() {
-        if before.is_lowercase() && c.is_uppercase() {
-            words.push(' ');
-        }
-        words.push(if c.is_alphanumeric() { c } else { ' ' });
-        before = c;
-    }
-    words
 }
 
 fn sort(rows: &mut [(f64, ProcedureRow)]) {
@@ -170,7 +155,7 @@ impl Queries for Library {
         let ending = newest.language.ending();
         let _ = write!(
             text,
-            "Call: `athena.procedural.execute({{ name: \"{}\", args: {{…}} }})`; file `/skills/{}.{ending}`\n\nArguments: {params}\n\nRisk: {}\n\n",
+            "Call: `athena.procedural.execute({{ name: \"{}\", args: {{…}} }})`; file `/skills/{}.{ending}`, which other code imports\n\nArguments: {params}\n\nRisk: {}\n\n",
             newest.name, newest.name, newest.risk
         );
         let rate = effect.success_rate.map_or("never run".into(), |rate| {
@@ -188,12 +173,16 @@ impl Queries for Library {
     fn versions(&self, cx: &Context, op: Versions) -> Result<Vec<Version>, Refusal> {
         let row = self.procedure(cx, &op.name)?;
         let versions = self.procedures.versions(&row)?;
+        let commit = |body: &Learned| {
+            let commit = self.commits.of(&body.name, &body.id, body.version);
+            commit.unwrap_or_else(|| content_hash(body.language, &body.code))
+        };
         Ok(versions
             .into_iter()
             .rev()
             .map(|version| Version {
                 version: version.body.version,
-                commit: content_hash(version.body.language, &version.body.code),
+                commit: commit(&version.body),
                 recorded: time(version.recorded_ms as i64),
                 by: version.by,
                 reason: version.body.reason,
@@ -220,32 +209,17 @@ impl Queries for Library {
     fn extract(&self, cx: &Context, op: Extract) -> Result<Vec<Candidate>, Refusal> {
         let range = op.lookback.as_ref().map(Range::millis).transpose()?;
         let (rows, _) = self.items.page(cx, &Which { range, ..Which::default() }, MINED, None)?;
-        let mut sessions: BTreeMap<&str, Vec<(&str, &Id)>> = BTreeMap::new();
-        for row in rows.iter().rev() {
-            if let Some(session) = &row.body.session {
-                sessions.entry(session).or_default().push((&row.body.kind, &row.body.id));
-            }
-        }
-        let sessions: Vec<Vec<(&str, &Id)>> = sessions.into_values().collect();
-        let kinds: Vec<Vec<&str>> =
-            sessions.iter().map(|session| session.iter().map(|(kind, _)| *kind).collect()).collect();
         let min_support = op.min_support.unwrap_or(3).max(2) as usize;
-        let found = frequent(&kinds, Mining { min_support, max_length: 8, gap: 2 });
+        let (found, _) = recurring(&rows, Mining { min_support, max_length: 8, gap: 2 }, usize::MAX);
         Ok(found
             .into_iter()
             .filter(|pattern| pattern.types.iter().collect::<HashSet<_>>().len() > 1)
             .take(20)
-            .map(|pattern| {
-                let example = pattern.held_by.first().map(|(session, places)| {
-                    let events = sessions.get(*session);
-                    places.iter().filter_map(|at| Some(events?.get(*at)?.1.clone())).collect()
-                });
-                Candidate {
-                    name: pattern.types.join("_then_").to_lowercase(),
-                    steps: pattern.types.iter().map(|kind| (*kind).to_owned()).collect(),
-                    support: pattern.held_by.len() as u32,
-                    example: example.unwrap_or_default(),
-                }
+            .map(|pattern| Candidate {
+                name: pattern.types.join("_then_").to_lowercase(),
+                steps: pattern.types,
+                support: pattern.support,
+                example: pattern.example,
             })
             .collect())
     }

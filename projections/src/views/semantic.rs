@@ -1,6 +1,6 @@
 //! What is true: search, versions, conflicts, and what was true and known when.
 
-use super::{cut, limit, missing, query};
+use super::{cursor, cut, limit, missing, place, query};
 use crate::evidence::SIMILAR;
 use crate::items::{Clash, FactRow};
 use crate::library::Library;
@@ -27,6 +27,35 @@ fn share(field: &'static str, value: Option<f64>) -> Result<Option<f64>, Refusal
             Err(Refusal::invalid(format!("{field} is {value}, not from 0 to 1")).at(field))
         }
         value => Ok(value),
+    }
+}
+
+impl Library {
+    /// A page in the order of recording reads no more than itself.
+    fn newest_facts(
+        &self,
+        cx: &Context,
+        op: &List,
+        takes: &dyn Fn(&FactRow) -> bool,
+    ) -> Result<Paged<Fact>, Refusal> {
+        let most = limit(op.limit)?;
+        let before = place::<1>(op.cursor.as_deref())?.map_or(u64::MAX, |[seq]| seq as u64);
+        let mut rows: Vec<FactRow> = Vec::new();
+        for project in self.items.projects(&cx.scope)? {
+            let mut taken = 0;
+            self.items.facts_in(cx, &project, before, crate::store::Order::Descending, &mut |row| {
+                if takes(&row) {
+                    rows.push(row);
+                    taken += 1;
+                }
+                taken <= most
+            })?;
+        }
+        rows.sort_by_key(|row| std::cmp::Reverse(row.head.seq));
+        let more = rows.len() > most;
+        rows.truncate(most);
+        let next = rows.last().filter(|_| more).map(|row| cursor(&[i128::from(row.head.seq)]));
+        Ok(Paged { items: rows.iter().map(FactRow::item).collect(), next })
     }
 }
 
@@ -59,14 +88,13 @@ impl Queries for Library {
     }
 
     fn list(&self, cx: &Context, op: List) -> Result<Paged<Fact>, Refusal> {
-        let mut rows = self.items.all_facts(cx)?;
-        rows.retain(|row| row.current() && op.tags.iter().all(|tag| row.body.tags.contains(tag)));
-        match op.order {
-            Order::Recorded => rows.sort_by_key(|row| std::cmp::Reverse(row.head.seq)),
-            Order::Confidence => {
-                rows.sort_by_key(|row| std::cmp::Reverse((row.body.log_odds, row.head.seq)));
-            }
+        let takes = |row: &FactRow| row.current() && op.tags.iter().all(|tag| row.body.tags.contains(tag));
+        if op.order == Order::Recorded {
+            return self.newest_facts(cx, &op, &takes);
         }
+        let mut rows = self.items.all_facts(cx)?;
+        rows.retain(takes);
+        rows.sort_by_key(|row| std::cmp::Reverse((row.body.log_odds, row.head.seq)));
         cut(rows.iter().map(FactRow::item).collect(), op.limit, op.cursor.as_deref())
     }
 

@@ -120,7 +120,7 @@ pub struct Enrol {
 impl Operation for Enrol {
     type Returns = Done;
     const TRAITS: Traits =
-        Traits { example: r#"{"server": "files", "config": {"command": "files-mcp"}}"#, ..SYSTEM };
+        Traits { example: r#"{"server": "documents", "config": {"command": "files-mcp"}}"#, ..SYSTEM };
 }
 
 /// Forget a server and what was pinned of it.
@@ -133,7 +133,7 @@ pub struct Strike {
 
 impl Operation for Strike {
     type Returns = Done;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..SYSTEM };
 }
 
 /// Compare the tools a server offers with what is pinned, pin new ones and hold changed ones.
@@ -148,7 +148,7 @@ pub struct Observe {
 
 impl Operation for Observe {
     type Returns = Verdict;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files", "tools": []}"#, ..SYSTEM };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents", "tools": []}"#, ..SYSTEM };
 }
 
 /// Which of a server's tools may not be called, and which may not be described.
@@ -173,7 +173,7 @@ pub struct Settle {
 
 impl Operation for Settle {
     type Returns = Settled;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..SYSTEM };
 }
 
 /// What was accepted.
@@ -200,7 +200,8 @@ pub struct Note {
 
 impl Operation for Note {
     type Returns = Done;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files", "what": "exited with 1"}"#, ..SYSTEM };
+    const TRAITS: Traits =
+        Traits { example: r#"{"server": "documents", "what": "exited with 1"}"#, ..SYSTEM };
 }
 
 /// All recorded servers with their configuration.
@@ -339,7 +340,7 @@ pub struct Test {
 
 impl Operation for Test {
     type Returns = Report;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..HUMAN };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..HUMAN };
 }
 
 /// What a test found.
@@ -372,7 +373,7 @@ impl Operation for Add {
     type Returns = Done;
     const TRAITS: Traits = Traits {
         risk: Risk::High,
-        example: r#"{"server": "files", "config": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "."]}}"#,
+        example: r#"{"server": "documents", "config": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "."]}}"#,
         ..HUMAN
     };
 }
@@ -387,7 +388,7 @@ pub struct Remove {
 
 impl Operation for Remove {
     type Returns = Done;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..HUMAN };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..HUMAN };
 }
 
 /// Accept what changed of an upstream's tools, or a description that was withheld. Answers what changed.
@@ -403,7 +404,7 @@ pub struct Accept {
 
 impl Operation for Accept {
     type Returns = Settled;
-    const TRAITS: Traits = Traits { risk: Risk::High, example: r#"{"server": "files"}"#, ..HUMAN };
+    const TRAITS: Traits = Traits { risk: Risk::High, example: r#"{"server": "documents"}"#, ..HUMAN };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

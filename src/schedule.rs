@@ -1,0 +1,44 @@
+//! What Athena does by itself: passes of consolidation in the scopes that are due. An ordinary caller of the router, nothing more.
+
+use crate::router::Router;
+use athena_schemas::context::Caller;
+use athena_schemas::layers::consolidation::DueScope;
+use athena_schemas::ports::{Request, Router as _};
+use athena_schemas::refusal::Refusal;
+use serde_json::{Value, json};
+use std::sync::Weak;
+use std::time::Duration;
+
+/// How often it looks whether something is due.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Looks and acts until the router is gone.
+pub(crate) async fn consolidation(router: Weak<Router>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // The first tick comes at once; a store that was just opened has better things to do.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let Some(router) = router.upgrade() else { return };
+        if let Err(refusal) = pass(&router).await {
+            tracing::warn!(%refusal, "a scheduled consolidation did not run");
+        }
+    }
+}
+
+/// One pass in each scope that is due.
+pub(crate) async fn pass(router: &Router) -> Result<usize, Refusal> {
+    let due = call(router, "consolidation/due", json!({}), &Caller::system()).await?;
+    let due: Vec<DueScope> =
+        serde_json::from_value(due).map_err(|error| Refusal::internal(error.to_string()))?;
+    for DueScope { scope, strategy } in &due {
+        let caller = Caller { scope: scope.clone(), holds: scope.clone(), ..Caller::system() };
+        call(router, "consolidation/consolidate", json!({"strategy": strategy}), &caller).await?;
+    }
+    Ok(due.len())
+}
+
+async fn call(router: &Router, op: &str, params: Value, caller: &Caller) -> Result<Value, Refusal> {
+    Ok(router.call(caller, Request::new(op, params)).await?.value)
+}
