@@ -147,10 +147,15 @@ impl ReadSide {
             let near = nearest(wanted, self.driven.iter().map(|one| one.name)).join(", ");
             return Err(Refusal::not_found(format!("there is no read model {wanted}")).hint(near));
         }
-        let (mut names, mut position) = (Vec::new(), Seq::MAX);
+        // All at once: the log is then opened and decoded once for those that keep up with each other.
+        let mut under_way = Vec::new();
         for one in self.driven.iter().filter(|one| only.is_none_or(|wanted| wanted == one.name)) {
             let (reply, done) = oneshot::channel();
             one.slot.cast(ProjectorMessage::Rebuild(reply))?;
+            under_way.push((one, done));
+        }
+        let (mut names, mut position) = (Vec::new(), Seq::MAX);
+        for (one, done) in under_way {
             position = position.min(done.await.map_err(|_| one.slot.down())??);
             names.push(one.name.to_owned());
         }

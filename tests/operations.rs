@@ -62,8 +62,8 @@ impl Bench {
 
     async fn call(&self, op: &str, params: Value) -> Result<Value, Refusal> {
         let mut caller = self.caller.clone();
-        // Whoever asks does not answer.
-        if matches!(op, "approval/grant" | "approval/deny") {
+        // Whoever asks does not answer, and values are shown to people only.
+        if matches!(op, "approval/grant" | "approval/deny" | "privacy/reveal") {
             (caller.party, caller.channel, caller.name) = (Party::Human, Channel::Cli, "ana".into());
         }
         self.router.call(&caller, Request::new(op, params)).await.map(|answer| answer.value)
@@ -92,7 +92,7 @@ impl Bench {
         for n in 0..4 {
             let content = format!("Ana: the kettle is in the cupboard, and tea number {n} is in the red tin");
             let event = json!({"content": content, "type": if n % 2 == 0 { "question" } else { "answer" },
-                "session": format!("kitchen {}", n / 2), "tags": ["kitchen"]});
+                "session": if n < 2 { "kitchen" } else { "pantry" }, "tags": ["kitchen"]});
             id = self.made("episodic/remember", event).await;
         }
         if entry.name == "restore" {
@@ -182,7 +182,11 @@ impl Bench {
             self.made("upstream/add", json!({"server": "documents", "config": config})).await;
         }
         if matches!(name, "accept" | "settle") {
-            self.made("upstream/test", json!({"server": "documents"})).await;
+            for (digest, says) in [("00", "reads a file"), ("01", "reads any file")] {
+                let definition = json!({"name": "read", "description": says}).to_string();
+                let tool = json!({"tool": "read", "digest": digest, "definition": definition, "flags": []});
+                self.made("upstream/observe", json!({"server": "documents", "tools": [tool]})).await;
+            }
         }
         Names::new()
     }

@@ -19,6 +19,7 @@ mod memory;
 mod model;
 mod output;
 mod privacy;
+mod rebuild;
 mod replay;
 mod run;
 mod sandbox;
@@ -105,6 +106,8 @@ enum Command {
     Run(run::Run),
     /// Rebuild from the log and compare, or execute a run again offline
     Replay(replay::Replay),
+    /// Build read models anew from the log
+    Rebuild(rebuild::Rebuild),
     /// What waits for a person
     Approvals(approvals::Approvals),
     /// Say yes, once, to exactly what was asked
@@ -196,6 +199,7 @@ impl Command {
             Self::Sandbox(command) => command.run(session).await,
             Self::Doctor(command) => command.run(session).await,
             Self::Replay(command) => command.run(session).await,
+            Self::Rebuild(command) => command.run(session).await,
             Self::Approvals(command) => command.run(session).await,
             Self::Approve(command) => command.run(session).await,
             Self::Deny(command) => command.run(session).await,

@@ -34,8 +34,11 @@ impl Decider for State {
 impl Commands for State {
     fn feedback(&self, cx: &Context, op: Feedback) -> Result<Decision<Event, Learned>, Refusal> {
         let query = check::text("query", op.query)?;
-        check::count("used", op.used.len(), IDS)?;
-        check::count("unused", op.unused.len(), IDS)?;
+        for (field, ids) in [("used", &op.used), ("unused", &op.unused)] {
+            if !ids.is_empty() {
+                check::count(field, ids.len(), IDS)?;
+            }
+        }
         if op.used.is_empty() && op.unused.is_empty() {
             return Err(Refusal::invalid("neither `used` nor `unused` names an item").at("used"));
         }
@@ -84,6 +87,8 @@ mod tests {
             rag.when("feedback", json!({"query": "kettle", "used": []})).unwrap_err().path.as_deref(),
             Some("used")
         );
+        let (events, _) = rag.when("feedback", json!({"query": "kettle", "used": ["ep_1"]})).unwrap();
+        assert_eq!(events.len(), 1, "what was not used need not be named");
         let both = rag.when("feedback", json!({"query": "kettle", "used": ["ep_1"], "unused": ["ep_1"]}));
         assert_eq!(both.unwrap_err().path.as_deref(), Some("unused"));
         let many: Vec<String> = (0..=IDS).map(|n| format!("ep_{n}")).collect();
