@@ -472,7 +472,9 @@ fn hostile_code_in_the_host_s_python_is_contained() {
             let as_told = match (&ended, end) {
                 (Ok(_), End::Denied) => true,
                 (Ok(trace), End::Limited) => limited(trace),
-                (Err(status), End::Killed) => signal(*status) == Some(libc::SIGSYS),
+                (Err(status), End::Killed) => {
+                    signal(*status) == Some(libc::SIGSYS) || status.code() == Some(athena_worker::FORBIDDEN)
+                }
                 // A worker that is attacked from within may hold together all the same.
                 (Ok(trace), End::Broken) => trace.finish.result.is_err(),
                 (Err(_), End::Broken) => true,
@@ -483,6 +485,10 @@ fn hostile_code_in_the_host_s_python_is_contained() {
             }
         }
         assert!(otherwise.is_empty(), "at {level}:\n{}", otherwise.join("\n"));
+        // Whoever reaches for the network is told from the rest.
+        let reaching =
+            support::Job { limits: TIGHT, ..job(Language::Python, "import socket\nsocket.socket()") };
+        assert_eq!(zygote.worker().attack(reaching).unwrap_err().code(), Some(athena_worker::FORBIDDEN));
         // The one they are all copies of is as it was.
         let trace = zygote.worker().run(job(Language::Python, "1 + 1"), echo).unwrap();
         assert_eq!(trace.finish.result, Ok("2".into()));

@@ -140,6 +140,9 @@ impl Worker {
                     return Ok(Trace { finish: *finish, calls, logs });
                 }
                 Err(LinkError::Closed) => return Err(self.wait()),
+                Ok(FromWorker::Trapped { call }) => {
+                    calls.push(("trapped".into(), json!(call)));
+                }
                 Ok(_) | Err(_) => {
                     self.kill();
                     return Err(self.wait());

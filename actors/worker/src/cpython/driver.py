@@ -84,11 +84,18 @@ def shut():
     prctl(38, 1)  # no new privileges
     prctl(1, signal.SIGKILL)  # death with the parent
     prctl(4, 0)  # not dumpable
+    signal.signal(signal.SIGSYS, outwards)
     for program in CONFIG["filters"]:
         code = bytes.fromhex(program)
         held = ctypes.create_string_buffer(code, len(code))
         head = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
         check(LIBC.prctl(22, 2, head, 0, 0))
+
+
+def outwards(*_):
+    """The code reached for the network. Nothing was sent; the run ends with this word."""
+    send(b"\x06" + varint(CONFIG["calls"]["socket"]))
+    os._exit(72)
 
 
 def lower(which, limit):

@@ -70,8 +70,8 @@ fn worker(own: u32) -> io::Result<Rules> {
     Ok(rules)
 }
 
-/// The two filters of an interpreter: what it may do, the rest kills; and files, which answer "permission denied". The stricter
-/// answer of the two holds. `init`: it is process 1 of its own pid namespace.
+/// The filters of an interpreter: what it may do, the rest kills; files, which answer "permission denied"; and the network,
+/// which ends in a handler that says so. The strictest answer holds. `init`: it is process 1 of its own pid namespace.
 pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
     let mut may = worker(INIT)?;
     let mut not = Rules::new();
@@ -82,6 +82,11 @@ pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
     for call in ITSELF {
         may.insert(*call, Vec::new());
     }
+    let mut network = Rules::new();
+    for call in NETWORK {
+        may.insert(*call, Vec::new());
+        network.insert(*call, Vec::new());
+    }
     may.insert(libc::SYS_rt_sigaction, Vec::new());
     if !init {
         // Its own id is not known yet, and 1 is somebody else.
@@ -89,9 +94,16 @@ pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
     }
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let denied = SeccompAction::Errno(libc::EACCES as u32);
-    let files = SeccompFilter::new(not, SeccompAction::Allow, denied, arch).map_err(io::Error::other)?;
-    // The last one forbids to install another.
-    let programs = [files.try_into().map_err(io::Error::other)?, compile(may, SeccompAction::KillProcess)?];
+    let answered = |rules, answer| -> io::Result<BpfProgram> {
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch);
+        filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)
+    };
+    let programs = [
+        answered(not, denied)?,
+        answered(network, SeccompAction::Trap)?,
+        // The last one forbids to install another.
+        compile(may, SeccompAction::KillProcess)?,
+    ];
     Ok(programs.iter().map(hexadecimal).collect())
 }
 
@@ -151,6 +163,23 @@ const FILES: &[i64] = &[
     libc::SYS_symlink,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_chmod,
+];
+
+/// The ways out of the machine.
+const NETWORK: &[i64] = &[
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
 ];
 
 /// How an interpreter stops itself at its limits, and asks who it is.

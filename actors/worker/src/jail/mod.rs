@@ -191,12 +191,13 @@ pub(crate) fn fixed_addresses() -> io::Result<()> {
     limits::fixed_addresses()
 }
 
-/// The numbers of the calls that no library wraps.
+/// The numbers of the calls that no library wraps, and of the one that stands for the network.
 pub(crate) fn call_numbers() -> serde_json::Value {
     serde_json::json!({
         "pivot_root": libc::SYS_pivot_root,
         "clone": libc::SYS_clone,
         "capset": libc::SYS_capset,
+        "socket": libc::SYS_socket,
     })
 }
 
