@@ -1,10 +1,13 @@
 //! Athena: durable memory and code mode over one event log.
+//!
+//! Programs that embed it begin at [`Athena::builder`]; everything else is what the `athena` command is made of.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 mod demo;
+pub mod embed;
 pub mod importers;
 mod links;
 pub mod mcp;
@@ -17,3 +20,6 @@ pub mod system;
 pub mod telemetry;
 pub mod tokens;
 pub mod toolbox;
+
+pub use athena_schemas::refusal::Refusal;
+pub use embed::{Athena, worker};

@@ -4,10 +4,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // The same binary is the disposable process that runs agent code: nothing of the house may be touched on that path.
+    athena::worker();
     let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
-        athena_worker::main(arguments);
-    }
     if arguments.next_if(|first| first == "__sample").is_some() {
         return athena::cli::sample(&arguments.next().unwrap_or_default());
     }

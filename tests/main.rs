@@ -9,6 +9,7 @@
 mod approvals;
 mod cli;
 mod daemon;
+mod embed;
 mod erasure;
 mod faults;
 mod floors;
