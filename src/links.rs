@@ -11,7 +11,7 @@ use athena_actors::upstream::{Ledger, Upstreams};
 use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::id::CommandId;
 use athena_schemas::layers::run;
-use athena_schemas::layers::upstream::{Command, Note, Observe, Verdict};
+use athena_schemas::layers::upstream::{Command, Entrust, Entrusted, Note, Observe, Verdict};
 use athena_schemas::ports::BoxFuture;
 use athena_schemas::refusal::Refusal;
 use athena_schemas::surface::Effect;
@@ -59,6 +59,16 @@ pub(crate) struct Pinned {
     pub(crate) tokenizer: Tokenizer,
 }
 
+impl Pinned {
+    /// What the store's own vault keeps under a token.
+    async fn open(&self, token: &str, purpose: &str) -> Option<String> {
+        let text = Value::String(token.to_owned());
+        // The empty path is the text itself.
+        let value = self.tokenizer.reveal(&own(&*self.clock), text, &[String::new()], purpose).await.ok()?;
+        value.as_str().filter(|value| *value != token).map(str::to_owned)
+    }
+}
+
 impl Ledger for Pinned {
     fn observe(&self, observe: Observe) -> BoxFuture<'_, Result<Verdict, Refusal>> {
         Box::pin(async move {
@@ -77,12 +87,32 @@ impl Ledger for Pinned {
 
     fn secret<'a>(&'a self, server: &'a str, name: &'a str) -> BoxFuture<'a, Option<String>> {
         Box::pin(async move {
+            // The name of a secret is its token.
+            self.open(name, &format!("configuration of upstream {server}")).await
+        })
+    }
+
+    fn credentials<'a>(&'a self, server: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async move {
+            let command = Command::Entrusted(Entrusted { server: server.to_owned() });
+            let known = self.pins.decide(own(&*self.clock), command, None).await.ok()?.value;
+            self.open(known.as_str()?, &format!("access to upstream {server}")).await
+        })
+    }
+
+    fn keep_credentials<'a>(
+        &'a self,
+        server: &'a str,
+        text: Option<String>,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move {
             let cx = own(&*self.clock);
-            let text = Value::String(name.to_owned());
-            let purpose = format!("configuration of upstream {server}");
-            // The name of a secret is its token: the empty path is the text itself.
-            let value = self.tokenizer.reveal(&cx, text, &[String::new()], &purpose).await.ok()?;
-            value.as_str().filter(|value| *value != name).map(str::to_owned)
+            let credentials = match text {
+                Some(text) => Some(self.tokenizer.keep(&cx, &text).await?),
+                None => None,
+            };
+            let command = Command::Entrust(Entrust { server: server.to_owned(), credentials });
+            self.pins.decide(own(&*self.clock), command, None).await.map(drop)
         })
     }
 }

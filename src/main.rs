@@ -9,5 +9,9 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == "__sample").is_some() {
         return athena::cli::sample(&arguments.next().unwrap_or_default());
     }
+    // The client side of the official conformance suite, which appends the address of a server.
+    if arguments.next_if(|first| first == "__conformance").is_some() {
+        return athena::cli::conformance(&arguments.next().unwrap_or_default());
+    }
     athena::cli::main()
 }

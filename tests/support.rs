@@ -161,6 +161,11 @@ impl Mcp {
         id
     }
 
+    /// Says something that has no answer.
+    pub(crate) fn tell(&mut self, method: &str, params: Value) {
+        self.say(&json!({"jsonrpc": "2.0", "method": method, "params": params}));
+    }
+
     /// The answer to a request.
     pub(crate) fn answer(&mut self, id: u64) -> Value {
         loop {

@@ -7,9 +7,11 @@ mod log;
 mod memory;
 mod recall;
 mod runs;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "athena-bench", about)]
@@ -34,17 +36,28 @@ enum Bench {
     Memory(memory::Settings),
     /// Runs of agent code through the whole house.
     Runs(runs::Settings),
+    /// What workflows over twelve real servers cost in tokens, three ways, and what a person waits for.
+    Tokens(tokens::Settings),
     #[command(hide = true)]
     AppendUntilKilled { path: PathBuf, from: u64 },
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     // As the athena binary does: this one, too, is executed again as the process that runs agent code.
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
         athena_worker::main(arguments);
     }
-    measure()
+    if std::env::var_os(tokens::AS_ATHENA).is_some() {
+        return athena::cli::main();
+    }
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[tokio::main]
@@ -57,6 +70,7 @@ async fn measure() -> anyhow::Result<()> {
         Bench::Recall(settings) => recall::run(&settings),
         Bench::Memory(settings) => memory::run(&settings).await,
         Bench::Runs(settings) => runs::run(&settings).await,
+        Bench::Tokens(settings) => tokio::task::block_in_place(|| tokens::run(&settings)),
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
     }
 }

@@ -4,6 +4,7 @@
 //! 5 denied by policy, 6 integrity failure, 7 locked or unreachable.
 
 mod approvals;
+mod auth;
 mod call;
 mod completions;
 mod config;
@@ -166,6 +167,23 @@ pub fn sample(name: &str) -> ExitCode {
         Ok(0)
     });
     match served {
+        Ok(code) => code.into(),
+        Err(refusal) => {
+            Output { json: false, plain: false, color: false, quiet: false }.refusal(&refusal);
+            refusal.code.exit().into()
+        }
+    }
+}
+
+/// Visits a server of the conformance suite as a client.
+pub fn conformance(url: &str) -> ExitCode {
+    let context = std::env::var("MCP_CONFORMANCE_CONTEXT").unwrap_or_default();
+    let context = serde_json::from_str(&context).unwrap_or_default();
+    let visited = block_on(async {
+        let visited = crate::mcp::conformance::client::visit(url, &context).await;
+        visited.map(|()| 0).map_err(|why| Refusal::new(Code::Upstream, why))
+    });
+    match visited {
         Ok(code) => code.into(),
         Err(refusal) => {
             Output { json: false, plain: false, color: false, quiet: false }.refusal(&refusal);

@@ -4,10 +4,13 @@ use super::Done;
 use super::session::Session;
 use crate::daemon::client::random_name;
 use crate::daemon::protocol::{Hello, Mode};
-use crate::daemon::{Client, relay};
+use crate::daemon::server::Closing;
+use crate::daemon::{Client, Place, relay};
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::{Front, Profile, http};
+use athena_schemas::ports::Router;
 use athena_schemas::refusal::{Code, Refusal};
+use rmcp::ServiceExt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,9 @@ pub(crate) struct Serve {
     /// Serve streamable HTTP at http://ADDR/mcp instead of stdio; a bearer token is always asked for
     #[arg(long, value_name = "ADDR")]
     http: Option<SocketAddr>,
+    /// Open the store in this process; nobody else can use it meanwhile
+    #[arg(long)]
+    no_daemon: bool,
     /// Serve the fixtures of the official conformance suite instead of a store
     #[arg(long, hide = true, requires = "http")]
     conformance: bool,
@@ -35,6 +41,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self, session: &Session) -> Done {
         match self.http {
+            None if self.no_daemon => self.alone(session).await,
             None => self.stdio(session).await,
             Some(address) => self.http(session, address).await,
         }
@@ -67,22 +74,61 @@ impl Serve {
             session.out.note(&format!("the conformance fixtures at http://{address}/mcp; no token"));
             return conformance(listener, address, end).await;
         }
-        let attach = session.attach()?;
-        let token_file = attach.place.store.join("http.token");
+        let place = Place::of(&session.folders)?;
+        let token_file = place.store.join("http.token");
         let door = http::Door::at(address, &self.allow_host, Some(http::token(&token_file)?));
         session
             .out
             .note(&format!("MCP at http://{address}/mcp; the bearer token is in {}", token_file.display()));
-        let hello = self.hello(session, Mode::AgentCalls, "http");
-        let secret = http::token(&attach.place.store.join("front.key"))?;
-        // What a person answers goes another way than what an agent asks.
-        let people = Arc::new(Client::new(session.attach()?, self.hello(session, Mode::Calls, "http")));
-        let scope = hello.scope.clone();
-        let router = Arc::new(Client::new(attach, hello));
+        let Ways { router, people, closing } = self.ways(session).await?;
+        let secret = http::token(&place.store.join("front.key"))?;
+        let scope = self.hello(session, Mode::Calls, "http").scope;
         let front = Front::new(router, self.profile, scope, String::new()).asking(people, &secret);
-        http::serve(listener, door, move || front.another(random_name()), end).await?;
+        let served = http::serve(listener, door, move || front.another(random_name()), end).await;
+        if let Some(closing) = closing {
+            closing.await;
+        }
+        served.map(|()| 0)
+    }
+
+    /// The ways to the store: through its daemon, or in this process.
+    async fn ways(&self, session: &Session) -> Result<Ways, Refusal> {
+        if self.no_daemon {
+            let (parts, closing) = super::store::open(session.folders.clone(), session.config()?).await?;
+            return Ok(Ways { people: parts.router.clone(), router: parts.router, closing: Some(closing) });
+        }
+        let client = |mode| {
+            let hello = self.hello(session, mode, "http");
+            session.attach().map(|attach| Arc::new(Client::new(attach, hello)))
+        };
+        // What a person answers goes another way than what an agent asks.
+        Ok(Ways { router: client(Mode::AgentCalls)?, people: client(Mode::Calls)?, closing: None })
+    }
+
+    /// Everything in this process, for one client.
+    async fn alone(&self, session: &Session) -> Done {
+        let place = Place::of(&session.folders)?;
+        let secret = http::token(&place.store.join("front.key"))?;
+        let Ways { router, people, closing } = self.ways(session).await?;
+        let scope = self.hello(session, Mode::Calls, "serve").scope;
+        let front = Front::new(router, self.profile, scope, random_name()).asking(people, &secret);
+        match front.serve((tokio::io::stdin(), tokio::io::stdout())).await {
+            Ok(running) => drop(running.waiting().await),
+            Err(error) => tracing::debug!(%error, "the client went away before it was greeted"),
+        }
+        if let Some(closing) = closing {
+            closing.await;
+        }
         Ok(0)
     }
+}
+
+/// How calls reach the store.
+struct Ways {
+    router: Arc<dyn Router>,
+    people: Arc<dyn Router>,
+    /// What closes the store, where this process has it open.
+    closing: Option<Closing>,
 }
 
 /// The fixtures of the conformance suite: no store, no token, and therefore this machine alone.

@@ -34,7 +34,7 @@ enum Command {
         #[arg(default_value = "{}", value_name = "JSON")]
         arguments: String,
     },
-    /// Add a server: `athena upstream add files -- npx -y @modelcontextprotocol/server-filesystem .`
+    /// Add a server: `athena upstream add docs -- npx -y @modelcontextprotocol/server-filesystem .`
     Add(Add),
     /// Add the servers of a configuration file, or of a client: `athena upstream import claude-desktop`
     Import {
@@ -44,6 +44,8 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Grant access to a server over HTTP, in a browser
+    Auth(super::auth::Auth),
     /// Remove a server and end its process
     Remove {
         /// The server
@@ -105,6 +107,7 @@ impl Upstream {
                         .value(&done, |_| format!("added {}; try: athena upstream test {0}", add.server)),
                 )
             }
+            Command::Auth(auth) => auth.run(session).await,
             Command::Import { from, dry_run } => import(session, &from, dry_run).await,
             Command::Remove { server } => {
                 let done = session.call("upstream/remove", json!({ "server": server })).await?;

@@ -15,9 +15,9 @@ use rmcp::model::{
     CompleteResult, CompletionInfo, CreateTaskResult, GetPromptRequestParams, GetPromptResponse,
     GetSkillRequestParams, GetSkillResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ReadResourceRequestParams, ReadResourceResponse,
-    RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
-    UnsubscribeRequestParams,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams,
+    ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, Tool, UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
 use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
@@ -28,8 +28,8 @@ use std::time::Duration;
 
 /// How often a client that asked for progress hears of a long call.
 const BEAT: Duration = Duration::from_secs(1);
-/// A call that takes longer becomes a task, where the client can follow one.
-const TASK_AFTER: Duration = Duration::from_secs(5);
+/// A call that takes longer becomes a task, where the client can follow one; clients wait about a minute.
+const TASK_AFTER: Duration = Duration::from_secs(20);
 /// What pollers of a task are told to wait, milliseconds.
 const POLL_MS: u64 = 500;
 
@@ -180,7 +180,9 @@ impl ServerHandler for Front {
         }
         let again = asked.again();
         let mut work: Work = Box::pin(async move { tools::call(&asked, profile, &name, params).await });
-        let follows = context.client_capabilities().is_some_and(|client| client.supports_tasks());
+        // Before 2026-07-28, tasks were another thing, of another extension.
+        let modern = context.protocol_version().is_some_and(|v| v >= ProtocolVersion::V_2026_07_28);
+        let follows = modern && context.client_capabilities().is_some_and(|client| client.supports_tasks());
         let answer = tokio::select! {
             answer = &mut work => answer?,
             // Dropping the call gives up the run behind it.

@@ -2,6 +2,7 @@
 
 use super::{House, answer};
 use crate::importers::secrets;
+use athena_actors::upstream::oauth::Wanted;
 use athena_schemas::catalog::Command;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::layers::upstream::{
@@ -18,6 +19,12 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
         Service::Tools(op) => answer(house.upstreams.listing(op.server.as_deref())),
         Service::Test(op) => test(house, op).await,
         Service::Add(op) => add(house, cx, op).await,
+        Service::BeginAuth(op) => begin_auth(house, &cx, op).await,
+        Service::FinishAuth(op) => {
+            let callback = plain(house, &cx, &op.callback, &op.server).await?;
+            house.upstreams.finish_grant(&op.server, &callback).await?;
+            answer(schema::Done::default())
+        }
         Service::Remove(op) => {
             house.upstreams.remove(&op.server)?;
             decide(house, cx, schema::Command::Strike(Strike { server: op.server })).await
@@ -50,6 +57,29 @@ async fn add(house: &House, cx: Context, op: schema::Add) -> Result<Answer, Refu
     let done = decide(house, cx, schema::Command::Enrol(Enrol { server: op.server, config })).await?;
     house.upstreams.warm();
     Ok(done)
+}
+
+async fn begin_auth(house: &House, cx: &Context, op: schema::BeginAuth) -> Result<Answer, Refusal> {
+    let mut wanted = Wanted {
+        redirect: plain(house, cx, &op.redirect, &op.server).await?,
+        scopes: op.scopes,
+        client_metadata: op.client_metadata,
+        ..Wanted::default()
+    };
+    if let Some(id) = &op.client_id {
+        wanted.client_id = Some(plain(house, cx, id, &op.server).await?);
+    }
+    if let Some(secret) = &op.client_secret {
+        wanted.client_secret = Some(plain(house, cx, secret, &op.server).await?);
+    }
+    answer(schema::Opening { address: house.upstreams.begin_grant(&op.server, wanted).await? })
+}
+
+/// What a person wrote, before the router put tokens into it: it is for the authorization server alone.
+async fn plain(house: &House, cx: &Context, text: &str, server: &str) -> Result<String, Refusal> {
+    let purpose = format!("access to upstream {server}");
+    let value = house.tokenizer.reveal(cx, text.into(), &[String::new()], &purpose).await?;
+    Ok(value.as_str().unwrap_or(text).to_owned())
 }
 
 /// A configuration as it may be recorded: a secret lies in the vault, `${vault:TOKEN}` in its place. A server belongs to no
@@ -109,7 +139,9 @@ async fn test(house: &House, op: schema::Test) -> Result<Answer, Refusal> {
         Some(tool) => Some(house.upstreams.call(&op.server, tool, op.arguments).await?),
         None => None,
     };
-    answer(Report { status, start_ms, answer: answered })
+    let mut held = house.upstreams.listing(Some(&op.server));
+    held.retain(|tool| !tool.held.is_empty());
+    answer(Report { status, start_ms, held, answer: answered })
 }
 
 async fn decide(house: &House, cx: Context, command: schema::Command) -> Result<Answer, Refusal> {

@@ -77,6 +77,8 @@ def tools():
                 "*/ evil(); /*": {"type": "string", "description": "*/ evil(); /*"}}}),
             tool("honest", "Reads a file."),
         ]
+    if MODE == "malformed":
+        return [tool("good"), {"name": "worse", "inputSchema": "a string", "annotations": 7}, 7, tool("fine")]
     if MODE == "names":
         names = ["../../../etc/passwd", "re\u0430d", "re\u200bad", "", "a/b", "constructor", "__proto__", "delete", "Read", "read",
                  "index", "x" * 500, "new\nline", "athena.semantic.search", "good"]
@@ -147,7 +149,9 @@ def call(request):
     elif name == "crash_once":
         text(request, "alive")
     elif name == "hang":
-        pass
+        if FLAG:
+            with open(FLAG + ".hanging", "a") as file:
+                file.write("hanging\n")
     elif name == "freeze":
         time.sleep(3600)
     elif name == "garbage":
@@ -198,6 +202,9 @@ def main():
             send({"jsonrpc": "2.0", "id": request["id"], "result": {"tools": tools()}})
         elif method == "tools/call":
             call(request)
+        elif method == "notifications/cancelled" and FLAG:
+            with open(FLAG + ".cancelled", "a") as file:
+                file.write("cancelled\n")
         elif "id" in request and method:
             send({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "Method not found"}})
 

@@ -7,21 +7,23 @@ use super::config::expand;
 use super::definition::{self, Defined};
 use super::spool::Spools;
 use super::stdio::{INLINE_MAX, Program, Stdio, Tail};
-use athena_schemas::layers::upstream::Server;
+use athena_schemas::layers::upstream::{Questions, Server};
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, ClientCapabilities, ClientConfig, CreateMessageRequestParams,
     CreateMessageResult, ElicitRequestParams, ElicitResult, ElicitationAction, ErrorCode, ErrorData,
-    Implementation, ListRootsResult, PaginatedRequestParams, ProtocolVersion, SubscriptionFilter,
+    Implementation, InputRequest, InputRequiredResult, InputResponses, ListRootsResult,
+    PaginatedRequestParams, ProtocolVersion, SubscriptionFilter,
 };
 use rmcp::service::{
-    ClientLifecycleMode, NotificationContext, Peer, RequestContext, RunningService, ServiceError,
-    serve_client_with_lifecycle,
+    ClientInitializeError, ClientLifecycleMode, NotificationContext, Peer, RequestContext, RunningService,
+    ServiceError, serve_client_with_lifecycle,
 };
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::auth::AuthClient;
+use rmcp::transport::streamable_http_client::{StreamableHttpClientTransportConfig, StreamableHttpError};
 use rmcp::{ClientHandler, RoleClient};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -32,6 +34,8 @@ use tokio::sync::mpsc::UnboundedSender;
 pub const START: Duration = Duration::from_secs(60);
 /// Pages of `tools/list` that are read.
 const PAGES_MAX: usize = 50;
+/// How often a tool may ask before it goes on.
+const ROUNDS_MAX: usize = 8;
 /// Tools of one server that are offered.
 pub const TOOLS_MAX: usize = 1_000;
 
@@ -52,6 +56,7 @@ pub struct Policy {
     signals: UnboundedSender<Signal>,
     /// Methods declined so far: each is reported once a connection, so that a server cannot fill the log.
     reported: Mutex<BTreeSet<&'static str>>,
+    questions: Questions,
 }
 
 impl Policy {
@@ -83,6 +88,9 @@ impl ClientHandler for Policy {
         _: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
         let what = serde_json::to_value(&params).ok();
+        if let (Questions::Defaults, Some(content)) = (self.questions, what.as_ref().and_then(defaults)) {
+            return Ok(ElicitResult::new(ElicitationAction::Accept).with_content(content));
+        }
         let message = what.as_ref().and_then(|what| what.get("message")?.as_str()).unwrap_or("an answer");
         let _ = self.decline("elicitation/create", message);
         Ok(ElicitResult::new(ElicitationAction::Decline))
@@ -93,10 +101,12 @@ impl ClientHandler for Policy {
     }
 
     fn get_info(&self) -> ClientConfig {
-        ClientConfig::new(
-            ClientCapabilities::default(),
-            Implementation::new("athena", env!("CARGO_PKG_VERSION")),
-        )
+        // Who is never answered is not told that it may ask.
+        let capabilities = match self.questions {
+            Questions::Decline => ClientCapabilities::default(),
+            Questions::Defaults => ClientCapabilities::builder().enable_elicitation().build(),
+        };
+        ClientConfig::new(capabilities, Implementation::new("athena", env!("CARGO_PKG_VERSION")))
     }
 }
 
@@ -124,12 +134,14 @@ pub struct Offer {
 }
 
 /// Why there is no connection, with what the server wrote to stderr.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Failure {
     /// What happened.
     pub why: String,
     /// The last lines of stderr.
     pub stderr: Vec<String>,
+    /// What a server over HTTP said that wants to know who asks.
+    pub challenge: Option<String>,
 }
 
 impl Connection {
@@ -140,27 +152,35 @@ impl Connection {
     pub async fn open(
         server: &Server,
         secrets: &BTreeMap<String, String>,
+        access: Option<AuthClient<reqwest::Client>>,
         spools: Spools,
         signals: UnboundedSender<Signal>,
     ) -> Result<Self, Failure> {
-        let policy = Policy { signals, reported: Mutex::default() };
-        let bare = |why: String| Failure { why, stderr: Vec::new() };
+        let (heard, questions) = (signals.clone(), server.questions);
+        let policy = || Policy { signals: heard.clone(), reported: Mutex::default(), questions };
+        let bare = |why: String| Failure { why, ..Failure::default() };
         let (service, pid, tail) = match (&server.command, &server.url) {
             (Some(_), _) => {
                 let program = program(server, secrets).map_err(bare)?;
-                let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(policy.signals.clone()))
+                let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(signals))
                     .map_err(|error| bare(format!("{} cannot be started: {error}", program.command)))?;
                 let pid = stdio.id();
-                let service = match handshake(policy, stdio).await {
+                let service = match handshake(policy(), stdio, either()).await {
                     Ok(service) => service,
-                    Err(why) => return Err(Failure { why, stderr: tail.last_words().await }),
+                    Err(failure) => return Err(Failure { stderr: tail.last_words().await, ..failure }),
                 };
                 (service, pid, tail)
             }
             (None, Some(url)) => {
                 let config = http(url, server, secrets).map_err(bare)?;
-                let transport = StreamableHttpClientTransport::from_config(config);
-                (handshake(policy, transport).await.map_err(bare)?, None, Tail::default())
+                let service = match reach(policy(), access.clone(), config.clone(), either()).await {
+                    // It answers what it does not know as if it did: then in the older way.
+                    Err(failure) if failure.why.contains(PUZZLED) => {
+                        reach(policy(), access, config, ClientLifecycleMode::Initialize).await
+                    }
+                    reached => reached,
+                };
+                (service?, None, Tail::default())
             }
             (None, None) => return Err(bare("its configuration has neither command nor url".into())),
         };
@@ -207,13 +227,13 @@ impl Connection {
     ///
     /// # Errors
     /// Why they cannot be listed.
-    pub async fn offer(peer: Peer<RoleClient>, server: String) -> Result<Offer, String> {
+    pub async fn offer(peer: Peer<RoleClient>, server: String) -> Result<Offer, Failure> {
         let mut offer = Offer::default();
         let mut taken = BTreeSet::new();
         let mut cursor: Option<String> = None;
         for _ in 0..PAGES_MAX {
             let params = PaginatedRequestParams::default().with_cursor(cursor.clone());
-            let page = peer.list_tools(Some(params)).await.map_err(|error| format!("tools/list: {error}"))?;
+            let page = peer.list_tools(Some(params)).await.map_err(|error| unlisted(&error))?;
             for tool in &page.tools {
                 let sent = serde_json::to_value(tool).unwrap_or_default();
                 let read = definition::read(&server, &sent, &mut taken);
@@ -237,7 +257,7 @@ impl Connection {
         Ok(offer)
     }
 
-    /// Calls a tool by the name the server gave it.
+    /// Calls a tool by the name the server gave it. What it asks in between is answered by policy.
     ///
     /// # Errors
     /// When the server refuses, fails, is gone or wants something first.
@@ -245,12 +265,20 @@ impl Connection {
         peer: Peer<RoleClient>,
         policy: UnboundedSender<Signal>,
         spools: Spools,
+        questions: Questions,
         op: &str,
         wire: String,
         arguments: Map<String, Value>,
     ) -> Result<Value, Fault> {
-        let params = CallToolRequestParams::new(wire).with_arguments(arguments);
-        match peer.call_tool_once(params).await {
+        let mut params = CallToolRequestParams::new(wire).with_arguments(arguments);
+        let mut answered = peer.call_tool_once(params.clone()).await;
+        for _ in 0..ROUNDS_MAX {
+            let Ok(CallToolResponse::InputRequired(asked)) = &answered else { break };
+            let Some(answers) = answers(questions, asked) else { break };
+            (params.input_responses, params.request_state) = (Some(answers), asked.request_state.clone());
+            answered = peer.call_tool_once(params.clone()).await;
+        }
+        match answered {
             Ok(CallToolResponse::Complete(result)) => answer::value(op, result, &spools).map_err(Fault::Tool),
             Ok(CallToolResponse::InputRequired(_)) => {
                 let _ = policy
@@ -268,6 +296,9 @@ impl Connection {
                 let words = answer::cut(&error.message, 4_000).to_string();
                 Err(Fault::Tool(Refusal::new(Code::Upstream, format!("{op}: {words}"))))
             }
+            Err(error) if challenge(&error).is_some() => {
+                Err(Fault::Challenged(challenge(&error).unwrap_or_default()))
+            }
             Err(ServiceError::TransportClosed | ServiceError::TransportSend(_)) => Err(Fault::Gone),
             Err(error) => Err(Fault::Tool(Refusal::new(Code::Upstream, format!("{op}: {error}")))),
         }
@@ -284,28 +315,125 @@ impl Connection {
     }
 }
 
+/// What a failure says of a server that wants to know who asks.
+pub const UNAUTHORIZED: &str = "it asks for authorization: ";
+
 /// Why a call has no answer.
 #[derive(Debug)]
 pub enum Fault {
     /// The tool or the server said no.
     Tool(Refusal),
+    /// The server wants to know who asks, or wants more than was granted: what it said.
+    Challenged(String),
     /// The connection is gone.
     Gone,
 }
 
-async fn handshake<T>(policy: Policy, transport: T) -> Result<RunningService<RoleClient, Policy>, String>
+/// Why tools cannot be listed.
+fn unlisted(error: &ServiceError) -> Failure {
+    let challenge = challenge(error);
+    let why = if challenge.is_some() { UNAUTHORIZED } else { "" };
+    Failure { why: format!("tools/list: {why}{error}"), challenge, ..Failure::default() }
+}
+
+/// The library's words for an answer to the newer era's first question that is none.
+const PUZZLED: &str = "expect initialized";
+
+/// Whichever era of the protocol a server speaks.
+fn either() -> ClientLifecycleMode {
+    ClientLifecycleMode::Auto {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        legacy_version: Some(ProtocolVersion::V_2025_11_25),
+    }
+}
+
+async fn reach(
+    policy: Policy,
+    access: Option<AuthClient<reqwest::Client>>,
+    config: StreamableHttpClientTransportConfig,
+    lifecycle: ClientLifecycleMode,
+) -> Result<RunningService<RoleClient, Policy>, Failure> {
+    match access {
+        Some(client) => {
+            let transport = StreamableHttpClientTransport::with_client(client, config);
+            handshake(policy, transport, lifecycle).await
+        }
+        None => handshake(policy, StreamableHttpClientTransport::from_config(config), lifecycle).await,
+    }
+}
+
+async fn handshake<T>(
+    policy: Policy,
+    transport: T,
+    lifecycle: ClientLifecycleMode,
+) -> Result<RunningService<RoleClient, Policy>, Failure>
 where
     T: rmcp::transport::Transport<RoleClient> + 'static,
 {
-    let lifecycle = ClientLifecycleMode::Auto {
-        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-        legacy_version: Some(ProtocolVersion::V_2025_11_25),
-    };
     match tokio::time::timeout(START, serve_client_with_lifecycle(policy, transport, lifecycle)).await {
         Ok(Ok(service)) => Ok(service),
-        Ok(Err(error)) => Err(format!("the handshake failed: {}", answer::cut(&error.to_string(), 500))),
-        Err(_) => Err(format!("it did not answer within {} s", START.as_secs())),
+        Ok(Err(error)) => {
+            let challenge = challenge(&error);
+            let words = error.to_string();
+            // The library's words for a grant that cannot be renewed.
+            let stale = ["uthorization required", "refresh"].iter().any(|word| words.contains(word));
+            let why = if stale || challenge.is_some() { UNAUTHORIZED } else { "" };
+            let why = format!("the handshake failed: {why}{}", answer::cut(&words, 500));
+            Err(Failure { why, challenge, ..Failure::default() })
+        }
+        Err(_) => {
+            let why = format!("it did not answer within {} s", START.as_secs());
+            Err(Failure { why, ..Failure::default() })
+        }
     }
+}
+
+/// What a server over HTTP said with its 401 or 403, wherever in an error it is.
+fn challenge(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(ClientInitializeError::TransportError { error, .. }) = error.downcast_ref() {
+        return challenge(error);
+    }
+    if let Some(ServiceError::TransportSend(error)) = error.downcast_ref() {
+        return challenge(error);
+    }
+    if let Some(refused) = error.downcast_ref::<StreamableHttpError<reqwest::Error>>()
+        && let Some(words) = refused.auth_challenge()
+    {
+        return Some(words.to_owned());
+    }
+    challenge(error.source()?)
+}
+
+/// The answers to what a tool asks before it goes on; `None` where policy has none to one of it.
+fn answers(questions: Questions, asked: &InputRequiredResult) -> Option<InputResponses> {
+    let Some(requests) = &asked.input_requests else {
+        // Nothing is asked: only the state is to come back.
+        return Some(InputResponses::new());
+    };
+    let answer = |request: &InputRequest| {
+        let request = serde_json::to_value(request).ok()?;
+        let elicits = request.get("method").and_then(Value::as_str) == Some("elicitation/create");
+        let content = elicits.then(|| defaults(request.get("params")?)).flatten();
+        content.map(|content| json!({ "action": "accept", "content": content }))
+    };
+    match questions {
+        Questions::Decline => None,
+        Questions::Defaults => {
+            requests.iter().map(|(key, request)| Some((key.clone(), answer(request)?))).collect()
+        }
+    }
+}
+
+/// What a form says are its defaults, where everything it needs has one.
+fn defaults(question: &Value) -> Option<Value> {
+    let schema = question.get("requestedSchema")?;
+    let fields = schema.get("properties")?.as_object()?;
+    let given: Map<String, Value> = fields
+        .iter()
+        .filter_map(|(name, field)| Some((name.clone(), field.get("default")?.clone())))
+        .collect();
+    let mut needed = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    needed.all(|name| name.as_str().is_some_and(|name| given.contains_key(name))).then(|| given.into())
 }
 
 /// The program of a server, its variables replaced.
@@ -344,12 +472,49 @@ fn http(
         let value = full(value)?.parse().map_err(|_| format!("the value of header {name} cannot be sent"))?;
         headers.insert(header, value);
     }
-    let mut config = StreamableHttpClientTransportConfig::with_uri(full(url)?)
+    Ok(StreamableHttpClientTransportConfig::with_uri(full(url)?)
         .custom_headers(headers)
         .max_sse_event_size(INLINE_MAX)
-        .reinit_on_expired_session(true);
-    if let Some(token) = secrets.get(super::OAUTH) {
-        config = config.auth_header(token.clone());
+        .reinit_on_expired_session(true))
+}
+
+/// The address of a server, its variables replaced.
+///
+/// # Errors
+/// The name of a variable that is not set.
+pub fn address(url: &str, secrets: &BTreeMap<String, String>) -> Result<String, String> {
+    let lookup = |name: &str| secrets.get(name).cloned().or_else(|| std::env::var(name).ok());
+    expand(url, &lookup).map_err(|name| format!("the variable {name} of its configuration is not set"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_answered_by_its_defaults_or_not_at_all() {
+        let form = |fields: Value, needed: Value| json!({"message": "?", "requestedSchema": {"type": "object", "properties": fields, "required": needed}});
+        let fields = json!({"name": {"type": "string", "default": "x"}, "age": {"type": "integer", "default": 7}, "note": {"type": "string"}});
+        assert_eq!(defaults(&form(fields.clone(), json!(["name"]))), Some(json!({"name": "x", "age": 7})));
+        assert_eq!(defaults(&form(fields, json!(["note"]))), None);
+        assert_eq!(defaults(&json!({"mode": "url", "url": "https://example.com"})), None);
     }
-    Ok(config)
+
+    #[test]
+    fn what_a_tool_asks_before_it_goes_on_is_answered_by_policy() {
+        let asked = |requests: Value| -> InputRequiredResult {
+            serde_json::from_value(
+                json!({"resultType": "input_required", "inputRequests": requests, "requestState": "s"}),
+            )
+            .unwrap()
+        };
+        let form = json!({"method": "elicitation/create", "params": {"mode": "form", "message": "?", "requestedSchema": {
+            "type": "object", "properties": {"ok": {"type": "boolean", "default": true}}}}});
+        let one = asked(json!({"a": form}));
+        assert_eq!(answers(Questions::Decline, &one), None);
+        let given = answers(Questions::Defaults, &one).unwrap();
+        assert_eq!(given["a"], json!({"action": "accept", "content": {"ok": true}}));
+        let roots = asked(json!({"a": form, "b": {"method": "roots/list"}}));
+        assert_eq!(answers(Questions::Defaults, &roots), None);
+    }
 }

@@ -23,6 +23,23 @@ pub struct Defined {
     pub pin: Pin,
 }
 
+/// Where a place-holder says why the tool in whose place it stands cannot be read.
+const UNREADABLE: &str = "athena/unreadable";
+
+/// An answer to `tools/list` in which a tool cannot be read, with a place-holder in its place: the others are offered all the
+/// same. Nothing for any other message.
+pub fn mended(message: &[u8]) -> Option<Vec<u8>> {
+    let mut message: Value = serde_json::from_slice(message).ok()?;
+    for tool in message.pointer_mut("/result/tools")?.as_array_mut()? {
+        if let Err(why) = serde_json::from_value::<rmcp::model::Tool>(tool.clone()) {
+            let name = tool.get("name").and_then(Value::as_str).unwrap_or("?").to_owned();
+            let why = format!("it is not well formed: {why}");
+            *tool = json!({"name": name, "inputSchema": {"type": "object"}, "_meta": {UNREADABLE: why}});
+        }
+    }
+    serde_json::to_vec(&message).ok()
+}
+
 /// Reads what `tools/list` sent for one tool.
 ///
 /// # Errors
@@ -31,6 +48,9 @@ pub fn read(server: &str, sent: &Value, taken: &mut BTreeSet<String>) -> Result<
     let wire = sent.get("name").and_then(Value::as_str).unwrap_or_default();
     let shown: String = wire.escape_debug().to_string().chars().take(NAME_MAX).collect();
     let refuse = |why: &str| (shown.clone(), why.to_string());
+    if let Some(why) = sent.get("_meta").and_then(|meta| meta.get(UNREADABLE)?.as_str()) {
+        return Err(refuse(super::answer::cut(why, 300)));
+    }
     let name = safe_name(wire).map_err(|why| refuse(&why))?;
     if !taken.insert(name.to_lowercase()) {
         return Err(refuse("another tool of this server has the same name"));

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod config;
 pub mod connection;
 pub mod definition;
+pub mod oauth;
 pub mod pins;
 pub mod scan;
 mod server;
@@ -36,9 +37,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The name under which [`Ledger::secret`] is asked for a server's OAuth access token.
-pub const OAUTH: &str = "oauth";
-
 /// What the gateway needs of the rest of the house.
 pub trait Ledger: Send + Sync + 'static {
     /// Compares a server's tools with what is pinned, and records what is new (`upstream/observe`).
@@ -49,6 +47,20 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// A secret of a server's configuration, from the vault.
     fn secret<'a>(&'a self, server: &'a str, name: &'a str) -> BoxFuture<'a, Option<String>>;
+
+    /// A server's OAuth credentials, from the vault. None unless said.
+    fn credentials<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    /// Keeps a server's OAuth credentials in the vault, or forgets them. Refused unless said.
+    fn keep_credentials<'a>(
+        &'a self,
+        server: &'a str,
+        _: Option<String>,
+    ) -> BoxFuture<'a, Result<(), Refusal>> {
+        Box::pin(async move { Err(Refusal::internal(format!("there is no vault for {server}"))) })
+    }
 }
 
 pub(crate) struct Settings {
@@ -57,6 +69,7 @@ pub(crate) struct Settings {
     folder: Option<PathBuf>,
     spools: Spools,
     generation: AtomicU64,
+    grants: oauth::Grants,
 }
 
 impl Settings {
@@ -76,7 +89,13 @@ pub struct Upstreams {
 impl Upstreams {
     /// No servers so far. `folder` is where their catalogues are kept between starts.
     pub fn new(ledger: Arc<dyn Ledger>, folder: Option<PathBuf>) -> Self {
-        let settings = Settings { ledger, folder, spools: Spools::default(), generation: AtomicU64::new(0) };
+        let settings = Settings {
+            ledger,
+            folder,
+            spools: Spools::default(),
+            generation: AtomicU64::new(0),
+            grants: oauth::Grants::default(),
+        };
         Self {
             settings: Arc::new(settings),
             faces: Arc::default(),
@@ -204,6 +223,33 @@ impl Upstreams {
         Ok(status(&face))
     }
 
+    /// Begins to be granted access to a server by OAuth: the address a person opens.
+    ///
+    /// # Errors
+    /// When it is not reached over HTTP, or grants no access in this way.
+    pub async fn begin_grant(&self, server: &str, wanted: oauth::Wanted) -> Result<String, Refusal> {
+        let face = self.face(server)?;
+        let Some(url) = face.config.url.as_ref().filter(|_| face.config.command.is_none()) else {
+            return Err(Refusal::invalid(format!(
+                "{server} is a program of this machine; OAuth is for HTTP"
+            )));
+        };
+        let secrets = server::secrets(&*self.settings.ledger, server, &face.config).await;
+        let url = connection::address(url, &secrets).map_err(Refusal::invalid)?;
+        self.settings.grants.begin(self.settings.ledger.clone(), server, &url, wanted).await
+    }
+
+    /// Finishes it with the address that the browser was sent to, and starts the server anew.
+    ///
+    /// # Errors
+    /// When none waits, or the answer is not to what was asked.
+    pub async fn finish_grant(&self, server: &str, callback: &str) -> Result<(), Refusal> {
+        self.settings.grants.finish(server, callback).await?;
+        self.face(server)?;
+        let _ = self.gateway.cast(Order::Run(server.into()));
+        Ok(())
+    }
+
     /// What a call of `server/tool` leaves behind; a write where nothing is known.
     pub fn effect(&self, op: &str) -> Effect {
         let found = op.split_once('/').and_then(|(server, tool)| {
@@ -326,13 +372,18 @@ async fn once(
     let (peer, signals, spools) = (live.peer.clone(), live.signals.clone(), live.spools.clone());
     face.calls.fetch_add(1, Ordering::Relaxed);
     let started = Instant::now();
-    let call = Connection::call(peer, signals, spools, op, offered.tool.wire.clone(), fields);
+    let questions = face.config.questions;
+    let call = Connection::call(peer, signals, spools, questions, op, offered.tool.wire.clone(), fields);
     let answered = tokio::time::timeout_at(deadline, call).await;
     metrics::histogram!("mcp.client.operation.duration", "server" => face.name.clone())
         .record(started.elapsed().as_secs_f64());
     match answered {
         Ok(Ok(value)) => Outcome::Value(marked(offered, value)),
         Ok(Err(Fault::Tool(refusal))) => Outcome::Refused(refusal),
+        Ok(Err(Fault::Challenged(_))) => Outcome::Refused(
+            Refusal::new(Code::Upstream, format!("{op}: the server wants access that was not granted"))
+                .hint(format!("a person: athena upstream auth {}", face.name)),
+        ),
         Ok(Err(Fault::Gone)) => {
             let _ = face.slot.cast(Message::Suspect(live.generation, "its process ended"));
             Outcome::Gone
@@ -427,6 +478,7 @@ async fn gone(face: &Face, op: &str, effect: Effect) -> Refusal {
     let failure = connection::Failure {
         why: now.error.unwrap_or_else(|| "its connection ended".into()),
         stderr: now.stderr,
+        challenge: None,
     };
     let refusal = server::down(&face.name, &failure);
     match effect {

@@ -6,8 +6,9 @@ use crate::upstream::definition::diff;
 use athena_schemas::context::Context;
 use athena_schemas::envelope::Meta;
 use athena_schemas::layers::upstream::{
-    Accepted, Added, Command, Commands, Declined, Done, Enrol, Event, Failed, Held, LAYER, Note, Observe,
-    Pin, Pinned, Quarantined, Removed, Roster, Server, Settle, Settled, Strike, Vanished, Verdict,
+    Accepted, Added, Command, Commands, Declined, Done, Enrol, Entrust, Entrusted, Event, Failed, Granted,
+    Held, LAYER, Note, Observe, Pin, Pinned, Quarantined, Removed, Roster, Server, Settle, Settled, Strike,
+    Vanished, Verdict,
 };
 use athena_schemas::operation::Decision;
 use athena_schemas::refusal::Refusal;
@@ -34,6 +35,8 @@ struct Recorded {
     held: BTreeMap<String, Pin>,
     /// Tools that are no longer offered.
     gone: Vec<String>,
+    /// The vault's token of its OAuth credentials.
+    credentials: Option<String>,
 }
 
 impl Recorded {
@@ -148,6 +151,19 @@ impl Commands for Pins {
         })
     }
 
+    fn entrust(&self, _: &Context, op: Entrust) -> Result<Decision<Event, Done>, Refusal> {
+        let known = self.servers.get(&op.server).and_then(|server| server.credentials.as_ref());
+        if known == op.credentials.as_ref() {
+            return Ok(Decision::nothing(Done::default()));
+        }
+        Ok(Decision::one(Granted { server: op.server, credentials: op.credentials }, Done::default()))
+    }
+
+    fn entrusted(&self, _: &Context, op: Entrusted) -> Result<Decision<Event, Option<String>>, Refusal> {
+        let known = self.servers.get(&op.server);
+        Ok(Decision::nothing(known.and_then(|server| server.credentials.clone())))
+    }
+
     fn roster(&self, _: &Context, _: Roster) -> Result<Decision<Event, BTreeMap<String, Server>>, Refusal> {
         let mut servers = BTreeMap::new();
         for (name, recorded) in &self.servers {
@@ -163,7 +179,7 @@ impl Commands for Pins {
 
 impl Decider for Pins {
     const LAYER: &'static str = LAYER;
-    const SNAPSHOT: u32 = 1;
+    const SNAPSHOT: u32 = 2;
     type Command = Command;
     type Event = Event;
 
@@ -195,6 +211,10 @@ impl Decider for Pins {
             Event::Vanished(vanished) => {
                 let known = self.servers.entry(vanished.server.clone()).or_default();
                 known.gone.extend(vanished.tools.iter().cloned());
+            }
+            Event::Granted(granted) => {
+                self.servers.entry(granted.server.clone()).or_default().credentials =
+                    granted.credentials.clone();
             }
             Event::Failed(_) | Event::Declined(_) => {}
         }

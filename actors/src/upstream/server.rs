@@ -273,7 +273,11 @@ impl ServerActor {
             tokio::spawn(connection.close());
             self.failed(
                 state,
-                Failure { why: format!("its tools could not be recorded: {refusal}"), stderr },
+                Failure {
+                    why: format!("its tools could not be recorded: {refusal}"),
+                    stderr,
+                    ..Failure::default()
+                },
             )
             .await;
             return;
@@ -365,7 +369,8 @@ impl ServerActor {
         if since.elapsed() >= STABLE {
             state.failures = 0;
         }
-        let failure = Failure { why: why.into(), stderr: connection.tail.last_words().await };
+        let failure =
+            Failure { why: why.into(), stderr: connection.tail.last_words().await, ..Failure::default() };
         tokio::spawn(connection.close());
         self.failed(state, failure).await;
         // What ran well may start again at once; a crash loop waits.
@@ -405,9 +410,10 @@ impl ServerActor {
             (connection.peer(), self.face.name.clone(), me.clone(), state.generation);
         tokio::spawn(async move {
             let started = Instant::now();
-            let outcome = tokio::time::timeout(START, Connection::offer(peer, name))
-                .await
-                .unwrap_or_else(|_| Err("tools/list took too long".into()));
+            let outcome = match tokio::time::timeout(START, Connection::offer(peer, name)).await {
+                Ok(listed) => listed.map_err(|failure| failure.why),
+                Err(_) => Err("tools/list took too long".into()),
+            };
             let _ = me.cast(Message::Listed(generation, outcome));
             // Spaced, however often the server asks.
             tokio::time::sleep_until(started + RELIST).await;
@@ -454,7 +460,8 @@ pub(super) fn down(server: &str, failure: &Failure) -> Refusal {
         message.push_str("; its stderr ends: ");
         message.push_str(&tail.join(" ⏎ "));
     }
-    Refusal::new(Code::Upstream, message).hint(format!("athena upstream test {server}"))
+    let hint = if failure.why.contains(super::connection::UNAUTHORIZED) { "auth" } else { "test" };
+    Refusal::new(Code::Upstream, message).hint(format!("athena upstream {hint} {server}"))
 }
 
 async fn open(
@@ -463,25 +470,34 @@ async fn open(
     signals: UnboundedSender<Signal>,
 ) -> Result<(Connection, Offer), Failure> {
     let secrets = secrets(&*settings.ledger, &face.name, &face.config).await;
-    let connection = Connection::open(&face.config, &secrets, settings.spools.clone(), signals).await?;
+    let bare = |why: String| Failure { why, ..Failure::default() };
+    let access = match &face.config.url {
+        Some(url) if face.config.command.is_none() => {
+            let url = super::connection::address(url, &secrets).map_err(bare)?;
+            super::oauth::client(settings.ledger.clone(), &face.name, &url).await.map_err(bare)?
+        }
+        _ => None,
+    };
+    let connection =
+        Connection::open(&face.config, &secrets, access, settings.spools.clone(), signals).await?;
     let listing = Connection::offer(connection.peer(), face.name.clone());
     match tokio::time::timeout(START, listing).await {
         Ok(Ok(offer)) => Ok((connection, offer)),
         outcome => {
-            let why = match outcome {
-                Ok(Err(why)) => why,
-                _ => "tools/list took too long".into(),
+            let failure = match outcome {
+                Ok(Err(failure)) => failure,
+                _ => bare("tools/list took too long".into()),
             };
             let stderr = connection.tail.lines();
             tokio::spawn(connection.close());
-            Err(Failure { why, stderr })
+            Err(Failure { stderr, ..failure })
         }
     }
 }
 
-/// The values of the vault that a configuration names as `${vault:NAME}`, and its access token where it has one.
-async fn secrets(ledger: &dyn Ledger, server: &str, config: &Server) -> BTreeMap<String, String> {
-    let mut wanted = std::collections::BTreeSet::from([super::OAUTH.to_string()]);
+/// The values of the vault that a configuration names as `${vault:NAME}`.
+pub(super) async fn secrets(ledger: &dyn Ledger, server: &str, config: &Server) -> BTreeMap<String, String> {
+    let mut wanted = std::collections::BTreeSet::new();
     let texts = config.env.values().chain(config.headers.values()).chain(&config.args);
     let texts = texts.chain(&config.url).chain(&config.command).chain(&config.cwd);
     for text in texts {

@@ -5,10 +5,11 @@
 //! the server itself, whose pipe is not read for the rest of the second.
 
 use super::connection::Signal;
+use super::definition::mended;
 use super::scan::Scanner;
 use super::spool::Spools;
 use rmcp::RoleClient;
-use rmcp::model::{JsonRpcMessage, ServerNotification};
+use rmcp::model::{JsonRpcMessage, ServerNotification, ServerResult};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use serde_json::json;
@@ -329,6 +330,14 @@ impl Stdio {
                         | ServerNotification::LoggingMessageNotification(_)
                 );
                 (!idle).then_some(JsonRpcMessage::Notification(notification))
+            }
+            Ok(JsonRpcMessage::Response(answer))
+                if !matches!(answer.result, ServerResult::ListToolsResult(_)) =>
+            {
+                // One tool that cannot be read shall not take the others with it.
+                let mended = memchr::memmem::find(text, b"\"tools\"").and_then(|_| mended(text));
+                let mended = mended.and_then(|text| serde_json::from_slice(&text).ok());
+                Some(mended.unwrap_or(JsonRpcMessage::Response(answer)))
             }
             Ok(message) => Some(message),
             Err(error) => {

@@ -351,6 +351,18 @@ async fn strange_names_are_made_safe_or_not_offered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_that_cannot_be_read_does_not_take_the_others_with_it() {
+    let gate = Gate::open().await;
+    gate.add("s", "malformed", |_| {});
+    gate.upstreams.refresh("s").await.unwrap();
+    let names: Vec<String> = gate.upstreams.tools().into_iter().map(|tool| tool.name).collect();
+    assert_eq!(names, ["good", "fine"]);
+    let refused = &gate.upstreams.status()[0].refused;
+    assert!(refused["worse"].contains("not well formed"), "{refused:?}");
+    gate.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schema_bombs_and_endless_pages_end() {
     let gate = Gate::open().await;
     gate.add("s", "bomb", |_| {});

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 crate::layer! {
     upstream {
-        commands { enrol: Enrol, strike: Strike, observe: Observe, settle: Settle, note: Note, roster: Roster }
+        commands { enrol: Enrol, strike: Strike, observe: Observe, settle: Settle, note: Note, roster: Roster, entrust: Entrust, entrusted: Entrusted }
         queries { }
-        services { list: List, tools: Tools, test: Test, add: Add, remove: Remove, accept: Accept }
+        services { list: List, tools: Tools, test: Test, add: Add, remove: Remove, accept: Accept, begin_auth: BeginAuth, finish_auth: FinishAuth }
     }
 }
 
@@ -32,14 +32,32 @@ crate::events! {
         Vanished = 0x1306 "vanished" v 1 {},
         Failed = 0x1307 "failed" v 1 {},
         Declined = 0x1308 "declined" v 1 {},
+        Granted = 0x1309 "granted" v 1 {},
     }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Configuration
 
-/// How a server is reached, as clients write it under `mcpServers`, with three keys more: `reveal`, `timeout_ms`,
-/// `concurrency`. Unknown keys are kept by whoever rewrites a file and ignored here.
+/// What a server gets that asks a person something in the middle of a call.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Questions {
+    /// A no.
+    #[default]
+    Decline,
+    /// What its form says is the default, where every answer it needs has one; else a no.
+    Defaults,
+}
+
+impl Questions {
+    fn is_default(&self) -> bool {
+        *self == Self::Decline
+    }
+}
+
+/// How a server is reached, as clients write it under `mcpServers`, with keys more: `reveal`, `timeout_ms`, `concurrency`,
+/// `per_minute`, `questions`. Unknown keys are kept by whoever rewrites a file and ignored here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Server {
@@ -77,6 +95,9 @@ pub struct Server {
     /// Calls within a minute. 6,000 unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u32>,
+    /// What it gets that asks a person something. A no unless said; sampling and roots are never given.
+    #[serde(skip_serializing_if = "Questions::is_default")]
+    pub questions: Questions,
 }
 
 /// A tool's definition as it was seen.
@@ -212,6 +233,35 @@ pub struct Roster {}
 impl Operation for Roster {
     type Returns = BTreeMap<String, Server>;
     const TRAITS: Traits = SYSTEM;
+}
+
+/// Record where in the vault a server's OAuth credentials lie.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entrust {
+    /// The server.
+    pub server: String,
+    /// Their token; none where there are none any more.
+    #[serde(default)]
+    pub credentials: Option<String>,
+}
+
+impl Operation for Entrust {
+    type Returns = Done;
+    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
+}
+
+/// Where in the vault a server's OAuth credentials lie.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Entrusted {
+    /// The server.
+    pub server: String,
+}
+
+impl Operation for Entrusted {
+    type Returns = Option<String>;
+    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
 }
 
 /// Done.
@@ -350,6 +400,9 @@ pub struct Report {
     pub status: Status,
     /// How long it took to start and list its tools, milliseconds; 0 where it ran already.
     pub start_ms: u64,
+    /// Tools that are held, with what changed of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<ToolStatus>,
     /// What the called tool answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::operation::any")]
@@ -405,6 +458,64 @@ pub struct Accept {
 impl Operation for Accept {
     type Returns = Settled;
     const TRAITS: Traits = Traits { risk: Risk::High, example: r#"{"server": "documents"}"#, ..HUMAN };
+}
+
+/// Begin to be granted access to an upstream server by OAuth. Answers the address that a person opens in a browser; PKCE, and
+/// everything else about it, stays with the store. It waits a quarter of an hour.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeginAuth {
+    /// The server.
+    pub server: String,
+    /// Where the browser is sent afterwards: an address of this machine that hands it to `finish_auth`.
+    pub redirect: String,
+    /// Scopes to ask for; the server's own choice where empty.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// A client that was registered beforehand.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Its secret; kept in the vault.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// The HTTPS address of a client metadata document.
+    #[serde(default)]
+    pub client_metadata: Option<String>,
+}
+
+impl Operation for BeginAuth {
+    type Returns = Opening;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        example: r#"{"server": "files", "redirect": "http://127.0.0.1:7000/callback"}"#,
+        ..HUMAN
+    };
+}
+
+/// What a person opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Opening {
+    /// The address.
+    pub address: String,
+}
+
+/// Finish what `begin_auth` began. The tokens go to the vault; the server is started anew with them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FinishAuth {
+    /// The server.
+    pub server: String,
+    /// The whole address that the browser was sent to.
+    pub callback: String,
+}
+
+impl Operation for FinishAuth {
+    type Returns = Done;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        example: r#"{"server": "files", "callback": "http://127.0.0.1:7000/callback?code=x&state=y"}"#,
+        ..HUMAN
+    };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -473,6 +584,15 @@ pub struct Failed {
     pub server: String,
     /// What happened.
     pub what: String,
+}
+
+/// Access to a server was granted, renewed or given up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// The server.
+    pub server: String,
+    /// The vault's token of its credentials; none where they were given up.
+    pub credentials: Option<String>,
 }
 
 /// A server asked for something that policy does not give: sampling, elicitation, roots.

@@ -13,7 +13,8 @@ pub mod typescript;
 use crate::operation::{Entry, Side};
 use crate::risk::Risk;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// What a call leaves behind, as far as the tool says so itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,19 @@ impl Tool {
         }
     }
 
+    /// JSON Schema of what code gets. A tool of another server that does not say what it answers is given its texts, the same
+    /// parsed where they are JSON, and whatever is not text.
+    pub fn answers(&self) -> Cow<'_, Value> {
+        match &self.output {
+            Some(schema) => Cow::Borrowed(schema),
+            None => Cow::Owned(json!({
+                "type": "object",
+                "properties": { "content": { "type": "string" }, "json": {}, "blocks": { "type": "array", "items": {} } },
+                "required": ["content"],
+            })),
+        }
+    }
+
     /// What the router calls it: `semantic/search`, or `server/tool`.
     pub fn op(&self) -> String {
         if self.server == HOUSE { self.name.clone() } else { format!("{}/{}", self.server, self.name) }
@@ -167,7 +181,6 @@ pub fn first_sentence(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use serde_json::json;
 
     pub(crate) fn tool(name: &str, description: &str, input: Value, output: Option<Value>) -> Tool {
         Tool {

@@ -1,7 +1,7 @@
 //! Tools as Python stubs: typed dictionaries and one function each, with keyword arguments.
 
 use super::Tool;
-use super::json_schema::{self, Field, Shape, Types};
+use super::json_schema::{self, Field, Shape};
 use super::names::{docstring, identifier, plain, type_name};
 use serde_json::Value;
 use std::fmt::Write;
@@ -10,10 +10,7 @@ use std::fmt::Write;
 pub fn stub(tool: &Tool) -> String {
     let base = type_name(tool.name.rsplit('/').next().unwrap_or(&tool.name));
     let input = json_schema::read(&tool.input, &format!("{base}Input"));
-    let output =
-        tool.output.as_ref().map_or(Types { root: Shape::Any, named: Default::default() }, |schema| {
-            json_schema::read(schema, &format!("{base}Output"))
-        });
+    let output = json_schema::read(&tool.answers(), &format!("{base}Output"));
     let mut module = Module { declared: String::new(), prefix: base.clone(), count: 0 };
     for (name, shape) in input.named.iter().chain(&output.named) {
         module.declare(name, shape);

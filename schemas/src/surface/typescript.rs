@@ -98,12 +98,7 @@ pub fn namespace_index<'a>(folders: impl IntoIterator<Item = &'a str>) -> String
 fn types(tool: &Tool) -> (Types, Types) {
     let base = type_name(tool.name.rsplit('/').next().unwrap_or(&tool.name));
     let input = json_schema::read(&tool.input, &format!("{base}Input"));
-    let output = tool.output.as_ref().map_or(
-        // A tool that does not say what it answers: text comes as `content`.
-        Types { root: Shape::Any, named: Default::default() },
-        |schema| json_schema::read(schema, &format!("{base}Output")),
-    );
-    (input, output)
+    (input, json_schema::read(&tool.answers(), &format!("{base}Output")))
 }
 
 /// Whether the argument may be left out.
@@ -284,7 +279,10 @@ mod tests {
             "export function read_text_file(i:{path:string;tail?:number;head?:number}):Promise<{content:string}>"
         );
         let graph = tool("read_graph", "", json!({"type": "object", "properties": {}}), None);
-        assert_eq!(signature(&graph), "export function read_graph():Promise<unknown>");
+        assert_eq!(
+            signature(&graph),
+            "export function read_graph():Promise<{content:string;json?:unknown;blocks?:unknown[]}>"
+        );
     }
 
     #[test]

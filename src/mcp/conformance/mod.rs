@@ -3,6 +3,7 @@
 
 #![expect(deprecated, reason = "the suite covers logging, sampling and roots of the older protocol too")]
 
+pub mod client;
 mod jobs;
 mod rounds;
 

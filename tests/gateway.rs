@@ -1,0 +1,239 @@
+//! Other people's servers behind the front: found as they change, gone without harm, cancelled, and never too large.
+
+use crate::support::{Mcp, Store, kill, text};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// How long a condition is waited for; not how long it takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A store with the misbehaving server in front of it, under a name.
+struct House {
+    store: Store,
+    folder: tempfile::TempDir,
+}
+
+impl House {
+    fn with(names: &[(&str, &str)]) -> Self {
+        let house = Self { store: Store::new(), folder: tempfile::tempdir().unwrap() };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/hostile.py");
+        for (name, mode) in names {
+            let (script, flag) = (script.to_str().unwrap(), house.flag());
+            let args = ["upstream", "add", name, "--", "python3", script, "--mode", mode, "--flag"];
+            house.store.json(&[&args[..], &[flag.to_str().unwrap()]].concat());
+            house.store.json(&["upstream", "test", name]);
+        }
+        house
+    }
+
+    fn flag(&self) -> PathBuf {
+        self.folder.path().join("flag")
+    }
+
+    fn pid(&self, server: &str) -> Option<i32> {
+        let output = self.store.run(&["--json", "upstream", "list"]);
+        let said = text(&output.stdout);
+        let rows = said.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let row = rows.into_iter().find(|row| row["server"] == server)?;
+        row["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok())
+    }
+}
+
+fn runs(pid: i32) -> bool {
+    // A process that ended and was not yet asked for its end is no process any more.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn t05_a_tool_that_comes_later_is_found_at_once_and_the_front_stays() {
+    let house = House::with(&[("kit", "rug")]);
+    let mut mcp = Mcp::start(&house.store);
+    let front = mcp.ask("tools/list", json!({}))["result"].to_string();
+    let finds =
+        |mcp: &mut Mcp| mcp.call("search", json!({"path": "/mcp-servers/kit"})).to_string().contains("fresh");
+    assert!(!finds(&mut mcp));
+    std::fs::write(house.flag(), "more").unwrap();
+    until("the new tool is not found", || finds(&mut mcp));
+    let ran = mcp.call(
+        "execute",
+        json!({"code": "import { fresh } from '/mcp-servers/kit/fresh.ts'; return typeof fresh"}),
+    );
+    assert_eq!(ran["value"], "function", "{ran}");
+    assert_eq!(mcp.ask("tools/list", json!({}))["result"].to_string(), front);
+}
+
+#[test]
+fn t05_a_tool_that_changes_is_held_and_says_what_changed() {
+    let house = House::with(&[("kit", "rug")]);
+    let mut mcp = Mcp::start(&house.store);
+    std::fs::write(house.flag(), "pull").unwrap();
+    let call =
+        json!({"code": "try { await kit.add({}); return 'called' } catch (error) { return String(error) }"});
+    let mut last = Value::Null;
+    until("the changed tool is not held", || {
+        last = mcp.call("execute", call.clone());
+        last["value"].as_str().is_some_and(|said| said.contains("held"))
+    });
+    assert!(last["value"].as_str().unwrap().contains("mails them"), "{last}");
+    let listed = house.store.run(&["--json", "upstream", "tools", "kit"]);
+    assert!(text(&listed.stdout).contains("mails them"), "a person sees what changed");
+    let report = house.store.json(&["upstream", "test", "kit"]);
+    assert!(report["held"][0]["held"].to_string().contains("mails them"), "{report}");
+    house.store.json(&["upstream", "accept", "kit", "add"]);
+    let allowed = mcp.call("execute", call);
+    assert!(!allowed["value"].as_str().unwrap_or_default().contains("held"), "{allowed}");
+}
+
+#[test]
+fn t06_a_server_that_dies_is_named_with_its_last_words_and_the_others_live() {
+    let house = House::with(&[("kit", "plain"), ("other", "plain")]);
+    let mut mcp = Mcp::start(&house.store);
+    let code = "let said = ''; try { await kit.crash({}) } catch (error) { said = String(error) } \
+                return {said, other: (await other.echo({text: 'alive'})).content}";
+    let ran = mcp.call("execute", json!({ "code": code }));
+    let said = ran["value"]["said"].as_str().unwrap_or_default();
+    assert!(said.contains("kit") && said.contains("last words on stderr"), "{ran}");
+    assert_eq!(ran["value"]["other"], "alive");
+    let again = json!({"code": "return (await kit.echo({text: 'back'})).content"});
+    until("it is not started again", || mcp.call("execute", again.clone())["value"] == "back");
+}
+
+#[test]
+fn t06_no_process_is_left_when_clients_and_daemon_are_gone() {
+    let house = House::with(&[("kit", "plain")]);
+    let mut mcp = Mcp::start(&house.store);
+    assert_eq!(
+        mcp.call("execute", json!({"code": "return (await kit.echo({text: 'x'})).content"}))["value"],
+        "x"
+    );
+    let (relay, server) = (mcp.pid(), house.pid("kit").unwrap());
+    drop(mcp);
+    until("the client's own process lives on", || !runs(relay));
+    assert!(runs(server), "the store's servers belong to its daemon");
+    house.store.run(&["daemon", "stop"]);
+    until("an upstream outlives the daemon", || !runs(server));
+}
+
+#[test]
+fn t06_servers_of_a_killed_daemon_end_with_their_input() {
+    let house = House::with(&[("kit", "plain")]);
+    let server = house.pid("kit").unwrap();
+    house.store.daemon().into_iter().for_each(kill);
+    until("an upstream outlives a killed daemon", || !runs(server));
+}
+
+#[test]
+fn t07_a_cancelled_call_stops_the_run_and_is_cancelled_at_the_server() {
+    let house = House::with(&[("kit", "plain")]);
+    let mut mcp = Mcp::start(&house.store);
+    let begun = |status: &str| {
+        text(&house.store.run(&["--json", "run", "list"]).stdout)
+            .contains(&format!("\"status\":\"{status}\""))
+    };
+    let id = mcp.send("tools/call", json!({"name": "execute", "arguments": {"code": "await kit.hang({})"}}));
+    let hanging = PathBuf::from(format!("{}.hanging", house.flag().display()));
+    until("the call does not reach the server", || hanging.exists());
+    mcp.tell("notifications/cancelled", json!({"requestId": id, "reason": "enough"}));
+    let cancelled = PathBuf::from(format!("{}.cancelled", house.flag().display()));
+    until("the server is not told", || cancelled.exists());
+    until("the run goes on", || !begun("running"));
+
+    // A client that simply goes away has cancelled as well.
+    let mut gone = Mcp::start(&house.store);
+    gone.send(
+        "tools/call",
+        json!({"name": "execute", "arguments": {"code": "await kit.hang({}); return 2"}}),
+    );
+    until("the second call does not reach the server", || {
+        std::fs::read_to_string(&hanging).unwrap().lines().count() == 2
+    });
+    drop(gone);
+    until("the second run goes on without its client", || !begun("running"));
+}
+
+#[test]
+fn t09_a_session_outlives_the_daemon_and_is_its_owner_s_alone() {
+    let store = Store::new();
+    let named = |name: &str| {
+        let mut mcp = Mcp::bare(store.command(&["serve"]).stderr(Stdio::null()));
+        let client = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": name, "version": "1"}});
+        mcp.ask("initialize", client);
+        mcp.tell("notifications/initialized", json!({}));
+        mcp
+    };
+    let mut first = named("first");
+    let kept = first
+        .call("execute", json!({"code": "session.state.n = 41; return session.state.n", "session": "mine"}));
+    assert_eq!(kept["value"], 41, "{kept}");
+    store.kill_daemon();
+    let read = json!({"code": "return session.state.n ?? 'nothing'", "session": "mine"});
+    assert_eq!(first.call("execute", read.clone())["value"], 41);
+    assert_eq!(named("second").call("execute", read)["value"], "nothing");
+}
+
+#[test]
+fn t14_stdout_is_json_rpc_whatever_servers_write_and_daemons_do() {
+    let house = House::with(&[("kit", "plain")]);
+    // The client itself fails on any line that is no JSON.
+    let mut mcp =
+        Mcp::with(house.store.command(&["-v", "-v", "serve"]).env("RUST_LOG", "trace").stderr(Stdio::null()));
+    let ran = mcp.call("execute", json!({"code": "return (await kit.garbage({})).content"}));
+    assert_eq!(ran["value"], "between the garbage", "{ran}");
+    house.store.kill_daemon();
+    let ran = mcp.call("execute", json!({"code": "console.log('\\u0000\\n{\"jsonrpc\":'); return 1"}));
+    assert_eq!(ran["value"], 1, "{ran}");
+    assert!(
+        mcp.heard
+            .lines()
+            .all(|line| serde_json::from_str::<Value>(line).is_ok_and(|line| line["jsonrpc"] == "2.0"))
+    );
+}
+
+#[test]
+fn t15_an_answer_of_a_hundred_megabytes_is_a_handle_and_memory_stays_bounded() {
+    const BYTES: u64 = 100 << 20;
+    let house = House::with(&[("kit", "plain")]);
+    let resident = || house.store.json(&["daemon", "status"])["status"]["resident_bytes"].as_u64().unwrap();
+    let mut mcp = Mcp::start(&house.store);
+    assert_eq!(mcp.call("execute", json!({"code": "return 1"}))["value"], 1);
+    let before = resident();
+    let code = format!(
+        "const big = await kit.big({{bytes: {BYTES}}}); return {{handle: big.handle, bytes: big.bytes, shown: big.content.length}}"
+    );
+    let ran = mcp.call("execute", json!({ "code": code }));
+    let answer = &ran["value"];
+    assert!(answer["bytes"].as_u64().unwrap_or(0) >= BYTES - (1 << 20), "{ran}");
+    assert!(answer["shown"].as_u64().unwrap() < 1 << 20);
+    let after = resident();
+    assert!(after < before + (48 << 20), "{before} before, {after} after {BYTES} bytes");
+    let path = answer["handle"].as_str().unwrap();
+    let piece = house.store.json(&[
+        "call",
+        "files/read",
+        &json!({"path": path, "offset": 50 << 20, "limit": 16}).to_string(),
+    ]);
+    assert_eq!(piece["text"].as_str().unwrap().len(), 16, "{piece}");
+}
+
+#[test]
+fn a_front_without_a_daemon_has_the_store_to_itself() {
+    let store = Store::new();
+    let mut mcp = Mcp::with(store.command(&["serve", "--no-daemon"]).stderr(Stdio::null()));
+    assert!(mcp.call("remember", json!({"content": "the kettle is blue"}))["seq"].is_u64());
+    assert_eq!(mcp.call("execute", json!({"code": "return 41 + 1"}))["value"], 42);
+    let relay = mcp.pid();
+    drop(mcp);
+    until("it outlives its client", || !runs(relay));
+    let found = store.run(&["--json", "recall", "kettle"]);
+    assert!(text(&found.stdout).contains("the kettle is blue"), "{}", text(&found.stderr));
+}
