@@ -77,8 +77,7 @@ fn t05_a_tool_that_changes_is_held_and_says_what_changed() {
     let house = House::with(&[("kit", "rug")]);
     let mut mcp = Mcp::start(&house.store);
     std::fs::write(house.flag(), "pull").unwrap();
-    let call =
-        json!({"code": "try { await kit.add({}); return 'called' } catch (error) { return String(error) }"});
+    let call = json!({"code": "try { await callMCPTool('kit/add', {}); return 'called' } catch (error) { return String(error) }"});
     let mut last = Value::Null;
     until("the changed tool is not held", || {
         last = mcp.call("execute", call.clone());
