@@ -19,5 +19,6 @@ mod init;
 mod oauth;
 mod operations;
 mod runs;
+mod skills;
 mod stride;
 mod support;

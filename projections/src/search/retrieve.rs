@@ -216,6 +216,8 @@ pub(super) struct Gate<'a> {
     sessions: Option<Vec<u32>>,
     only: Option<HashSet<Row>>,
     min_confidence: u16,
+    /// Nothing is asked but the scope and the layers.
+    free: bool,
     at_seq: u64,
     now_ms: i64,
     /// Documents of the groups admitted, filters apart.
@@ -246,7 +248,9 @@ impl<'a> Gate<'a> {
             None => None,
         };
         let tags = filters.tags.iter().map(|tag| table.tags.find(tag)).collect::<Option<Vec<_>>>()?;
+        let free = cx.at_seq.is_none() && *filters == Filters::default();
         Some(Self {
+            free,
             table,
             groups,
             filters,
@@ -270,7 +274,13 @@ impl<'a> Gate<'a> {
 
     /// Whether a document may be seen.
     pub(super) fn admits(&self, row: Row) -> bool {
-        self.in_scope(row) && self.table.facts(row).is_some_and(|facts| self.passes(row, facts))
+        self.in_scope(row) && self.fits(row)
+    }
+
+    /// Whether a document of an admitted scope and layer meets the conditions.
+    fn fits(&self, row: Row) -> bool {
+        self.free && self.table.is_ordinary(row)
+            || self.table.facts(row).is_some_and(|facts| self.passes(row, facts))
     }
 
     fn passes(&self, row: Row, facts: &Facts) -> bool {
@@ -341,7 +351,7 @@ impl<'a> Channels<'a> {
                 .postings(term, &mut |row, frequency| {
                     if gate.in_scope(row) {
                         having += 1;
-                        if gate.admits(row) {
+                        if gate.fits(row) {
                             postings.push((row, frequency));
                         }
                     }
@@ -349,7 +359,7 @@ impl<'a> Channels<'a> {
                 .map_err(unreadable)?;
             let idf = bm25::idf(gate.documents, having);
             for (row, frequency) in postings {
-                let length = self.state.table.facts(row).map_or(0, |facts| facts.terms);
+                let length = self.state.table.length(row);
                 if let Some(score) = self.words.get_mut(row as usize) {
                     if *score == 0.0 {
                         touched.push(row);

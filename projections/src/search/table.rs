@@ -144,6 +144,9 @@ pub struct Size {
 #[derive(Debug, Default)]
 pub struct Table {
     groups_of: Vec<u32>,
+    /// What a search asks of every posting, apart from the rest of what is known: it is walked by the hundred thousand.
+    lengths: Vec<u32>,
+    ordinary: Vec<bool>,
     facts: Vec<Facts>,
     rows: HashMap<[u8; 16], Row>,
     groups: Names<Group>,
@@ -199,6 +202,12 @@ impl Table {
         self.reserve_rows(row as usize + 1);
         self.rows.insert(key(&facts.id), row);
         let place = (facts.at_ms, facts.order);
+        if let (Some(length), Some(ordinary)) =
+            (self.lengths.get_mut(row as usize), self.ordinary.get_mut(row as usize))
+        {
+            *length = facts.terms;
+            *ordinary = !facts.hidden && !facts.faded && !facts.superseded && facts.valid_to == i64::MAX;
+        }
         if let (Some(of), Some(known)) =
             (self.groups_of.get_mut(row as usize), self.facts.get_mut(row as usize))
         {
@@ -213,6 +222,8 @@ impl Table {
         if rows > self.facts.len() {
             self.facts.resize_with(rows, Facts::nothing);
             self.groups_of.resize(rows, GONE);
+            self.lengths.resize(rows, 0);
+            self.ordinary.resize(rows, false);
         }
     }
 
@@ -262,6 +273,16 @@ impl Table {
     pub fn facts(&self, row: Row) -> Option<&Facts> {
         let group = self.groups_of.get(row as usize)?;
         if *group == GONE { None } else { self.facts.get(row as usize) }
+    }
+
+    /// Number of index terms of a row.
+    pub fn length(&self, row: Row) -> u32 {
+        self.lengths.get(row as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether nothing special is known of a row: current, not forgotten, true without end.
+    pub fn is_ordinary(&self, row: Row) -> bool {
+        self.ordinary.get(row as usize).copied().unwrap_or(false)
     }
 
     /// Scope and layer of a row.
