@@ -367,7 +367,7 @@ impl Runs {
                     at_ms: record.draft.meta.at_ms,
                     violated: violated.clone(),
                 };
-                batch.put_row(&self.violations, &record.seq.to_be_bytes(), &violation)?;
+                batch.put_row(&self.violations, record.seq.to_be_bytes(), &violation)?;
                 let text =
                     format!("ran against its bounds ({}): {}", violated.bound.as_str(), violated.detail);
                 steps.push(Step::Note { text });

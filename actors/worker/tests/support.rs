@@ -33,6 +33,7 @@ pub(crate) struct Trace {
 
 impl Worker {
     /// Starts one and waits until it is ready.
+    #[expect(clippy::zombie_processes, reason = "it is reaped by its id, as a copy is: `wait`")]
     pub(crate) fn start(args: &[&str]) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let child = spawn(args, theirs.as_raw_fd());

@@ -69,7 +69,7 @@ pub(super) fn measure(
                     continue;
                 }
                 // A caller that types is slower than a pool that refills.
-                std::thread::sleep(Duration::from_millis(15));
+                std::thread::park_timeout(Duration::from_millis(15));
                 let begun = Instant::now();
                 let answer = side.client.execute(arguments)?;
                 let wait = ms(begun.elapsed());
