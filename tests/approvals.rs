@@ -59,6 +59,7 @@ fn t08_a_client_that_declines_by_itself_leaves_the_question_to_the_command_line(
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the time itself is what tells a person from a program")]
 fn t08_a_person_who_takes_the_time_to_decline_has_declined() {
     let store = Store::new();
     let mut mcp = Mcp::with_person(&store, |_| {

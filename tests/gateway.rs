@@ -46,6 +46,10 @@ fn runs(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the pause between two looks at a condition, not a wait for it"
+)]
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
