@@ -29,7 +29,7 @@ use athena_actors::upstream::Upstreams;
 use athena_projections::library::{Library, Options as LibraryOptions};
 use athena_projections::search::embed::shelf::Shelf;
 use athena_schemas::layers::upstream::{Command as UpstreamCommand, Roster, Server};
-use athena_schemas::ports::{LogReader, Sealer, Views};
+use athena_schemas::ports::{LogError, LogReader, Sealer, Views};
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::surface::Effect;
 use ractor::{Actor, ActorRef};
@@ -361,13 +361,22 @@ impl Ground {
                 );
             }
         };
-        let (log, opened) = LogHandle::open(location, LogOptions { mode, ..LogOptions::default() })?;
-        let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
-        let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
+        // The log's lock is the store's: nothing else is touched before it is held. Then the log is looked over while the
+        // read models open.
+        let opener = LogHandle::claim(location)?;
         let models = folder.as_ref().map(|folder| Shelf::new(folder.join("models"))).unwrap_or_default();
         let model = models.resolve(config.model.dir.as_deref())?;
         let options = LibraryOptions { folder: folder.map(|folder| folder.join("views")), model };
-        let library = Library::open(options)
+        let (log, library) = std::thread::scope(|scope| {
+            let log = scope.spawn(|| opener.open(&LogOptions { mode, ..LogOptions::default() }));
+            let library = Library::open(options);
+            let log = log.join().unwrap_or_else(|_| Err(LogError::Io("opening the log panicked".into())));
+            (log, library)
+        });
+        let (log, opened) = log?;
+        let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
+        let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
+        let library = library
             .map_err(|error| Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor"))?
             .with_log(log.reader(), sealer.clone());
         Ok(Self { log, opened, keys, sealer, library })

@@ -26,9 +26,9 @@ enum Bench {
     Append(log::Settings),
     /// Reading the whole log.
     Read(log::Settings),
-    /// Opening a large log, after a close and after a kill; bytes on disk.
+    /// Opening a large store, layers and read models ready, and its log alone; after a close and after a kill. Bytes on disk.
     Open(log::Settings),
-    /// Replaying a sealed log.
+    /// Replaying a sealed log; rebuilding every read model from it.
     Replay(log::Settings),
     /// Recall, taking memories in and memory used, beside SQLite's full-text index.
     Recall(recall::Settings),
@@ -40,6 +40,8 @@ enum Bench {
     Tokens(tokens::Settings),
     #[command(hide = true)]
     AppendUntilKilled { path: PathBuf, from: u64 },
+    #[command(hide = true)]
+    RememberUntilKilled { path: PathBuf, more: u64 },
 }
 
 fn main() -> ExitCode {
@@ -72,5 +74,6 @@ async fn measure() -> anyhow::Result<()> {
         Bench::Runs(settings) => runs::run(&settings).await,
         Bench::Tokens(settings) => tokio::task::block_in_place(|| tokens::run(&settings)),
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
+        Bench::RememberUntilKilled { path, more } => log::house::remember_until_killed(&path, more).await,
     }
 }

@@ -4,6 +4,7 @@ use super::frame::Hash;
 use super::store::StoreError;
 use super::store::disk::convert_io;
 use crate::files::{hex, sync_folder, write_durably};
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -42,6 +43,31 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(convert_io(&error)),
         }
+    }
+
+    /// Whether there was never one.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.folder.exists()
+    }
+
+    /// Removes all but the named ones, and what was never finished. Answers how many.
+    pub(crate) fn keep(&self, named: &HashSet<Hash>) -> io::Result<u64> {
+        let named: HashSet<PathBuf> = named.iter().map(|hash| self.path(hash)).collect();
+        let mut removed = 0;
+        for folder in fs::read_dir(&self.folder)? {
+            let folder = folder?.path();
+            if !folder.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(&folder)? {
+                let path = file?.path();
+                if !named.contains(&path) {
+                    fs::remove_file(&path)?;
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
     }
 
     fn path(&self, hash: &Hash) -> PathBuf {

@@ -30,6 +30,7 @@ pub use verify::{Finding, VerifyReport, verify_folder};
 
 use athena_schemas::envelope::{Draft, Seq};
 use athena_schemas::ports::{LogError, LogReader};
+use open::Opener;
 use reader::{Reader, Slot};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -178,6 +179,19 @@ pub struct Cut {
     pub bytes: u64,
 }
 
+/// A log whose lock is held and that is still to be opened.
+pub struct Claim(Opener);
+
+impl Claim {
+    /// Opens it; see [`LogHandle::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(self, options: &Options) -> Result<(LogHandle, OpenReport), LogError> {
+        LogHandle::start(self.0, options)
+    }
+}
+
 /// A handle on the log; clones share one writer. When the last one is gone, the writer writes out what it holds and ends.
 #[derive(Clone)]
 pub struct LogHandle {
@@ -193,9 +207,21 @@ impl LogHandle {
     /// [`LogError::Damaged`] when something acknowledged is missing or changed; [`LogError::Io`] when another process has
     /// it open or the disk fails; [`LogError::Full`] when there is no room.
     pub fn open(location: impl Into<Location>, options: Options) -> Result<(Self, OpenReport), LogError> {
+        Self::start(Opener::new(location.into())?, &options)
+    }
+
+    /// Takes a log's lock, so that nobody else opens what lies beside it either.
+    ///
+    /// # Errors
+    /// When another process holds it or the disk fails.
+    pub fn claim(location: impl Into<Location>) -> Result<Claim, LogError> {
+        Opener::new(location.into()).map(Claim)
+    }
+
+    fn start(opener: Opener, options: &Options) -> Result<(Self, OpenReport), LogError> {
         let (queue, messages) = sync_channel(options.queue.max(1));
         let slot = Arc::new(Slot::default());
-        let (writer, head, report) = Writer::open(location.into(), &options, Arc::clone(&slot))?;
+        let (writer, head, report) = Writer::open(opener, options, Arc::clone(&slot))?;
         std::thread::Builder::new()
             .name("athena-log".into())
             .spawn(move || writer.run(&messages))
@@ -260,7 +286,8 @@ impl LogHandle {
         if sent { outcome.await.unwrap_or(Ok(())) } else { Ok(()) }
     }
 
-    /// Rewrites what is kept without what was replaced, on the writer's thread: appends wait meanwhile.
+    /// Rewrites what is kept without what was replaced, and removes large payloads that no event names (a process died
+    /// between writing one and its event). On the writer's thread: appends wait meanwhile.
     ///
     /// # Errors
     /// When the disk fails or is full.
@@ -345,5 +372,9 @@ impl std::fmt::Debug for LogHandle {
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod failing;
+#[cfg(test)]
+mod tampering;
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A part of the chain shorter than this, events, is not worth a thread.
+const CHECK_ALONE: Seq = 4_096;
+
 /// Events before the anchor that are checked as well.
 const CHECK_BEFORE: Seq = 64;
 
@@ -48,6 +51,14 @@ pub(crate) enum Opener {
         folder: PathBuf,
         /// Holds the lock.
         _lock: File,
+    },
+    /// One whose store fails on demand.
+    #[cfg(test)]
+    Failing {
+        /// What is opened.
+        inner: Box<Opener>,
+        /// What is to fail.
+        faults: Arc<super::failing::Faults>,
     },
 }
 
@@ -80,6 +91,10 @@ impl Opener {
                 Ok((Opened { store, head, chain, synced: head, anchor: None }, report))
             }
             Self::Folder { folder, .. } => open_folder(folder),
+            #[cfg(test)]
+            Self::Failing { inner, faults } => {
+                inner.open().map(|(opened, report)| (faults.wrap(opened), report))
+            }
         }
     }
 
@@ -240,7 +255,32 @@ fn compare(
 }
 
 /// Checks that the events after `from` up to `head` are all there and follow from each other. Answers how many.
+///
+/// In as many parts as there are processors: each begins with the chain hash of the event before it, which is checked as
+/// the last one of the part before.
 fn check_chain(store: &dyn Store, from: Seq, head: Seq) -> Result<u64, LogError> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+    let part = (head - from).div_ceil(processors).max(CHECK_ALONE);
+    std::thread::scope(|scope| {
+        let mut parts = Vec::new();
+        let mut start = from;
+        while head - start > part {
+            let end = start + part;
+            parts.push(scope.spawn(move || check_part(store, start, end)));
+            start = end;
+        }
+        let mut outcome = check_part(store, start, head);
+        // The first of several problems is the one to tell.
+        for part in parts.into_iter().rev() {
+            let checked = part.join().unwrap_or_else(|_| Err(LogError::Io("the check panicked".into())));
+            outcome = checked.and(outcome);
+        }
+        outcome
+    })?;
+    Ok(head - from)
+}
+
+fn check_part(store: &dyn Store, from: Seq, to: Seq) -> Result<(), LogError> {
     let at = |seq: Seq, cause: &str| LogError::Damaged(format!("position {seq}: {cause}. {WHAT_TO_DO}"));
     let mut chain = match from {
         0 => GENESIS,
@@ -250,6 +290,9 @@ fn check_chain(store: &dyn Store, from: Seq, head: Seq) -> Result<u64, LogError>
         }
     };
     let (mut expected, mut problem) = (from + 1, None);
+    if from == to {
+        return Ok(());
+    }
     store.scan(from, &mut |seq, bytes| {
         if seq != expected {
             problem = Some(at(expected, "it is missing from the log"));
@@ -263,12 +306,12 @@ fn check_chain(store: &dyn Store, from: Seq, head: Seq) -> Result<u64, LogError>
             Err(cause) => problem = Some(at(seq, &cause)),
         }
         expected += 1;
-        problem.is_none()
+        problem.is_none() && seq < to
     })?;
     match problem {
         Some(error) => Err(error),
-        None if expected != head + 1 => Err(at(expected, "it is missing from the log")),
-        None => Ok(head - from),
+        None if expected != to + 1 => Err(at(expected, "it is missing from the log")),
+        None => Ok(()),
     }
 }
 

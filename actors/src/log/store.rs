@@ -7,11 +7,12 @@
 pub(crate) mod disk;
 pub(crate) mod memory;
 
-use super::frame::Hash;
+use super::frame::{self, Hash};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::EventId;
 use athena_schemas::ports::LogError;
 use memory::Memory;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a store promises.
@@ -168,11 +169,30 @@ pub trait Store: Send + Sync {
     /// When the disk fails or is full.
     fn compact(&self) -> Result<(), StoreError>;
 
+    /// Removes large payloads that no event names; answers how many. Only while nothing is written.
+    ///
+    /// # Errors
+    /// When the disk fails or the data is damaged.
+    fn sweep(&self) -> Result<u64, StoreError>;
+
     /// Writes out what it holds in memory, so that the next opening is fast.
     ///
     /// # Errors
     /// When the disk fails or is full.
     fn flush(&self) -> Result<(), StoreError>;
+}
+
+/// The large payloads that events name.
+fn named_blobs(store: &dyn Store) -> Result<HashSet<Hash>, StoreError> {
+    let (mut named, mut problem) = (HashSet::new(), None);
+    store.scan(0, &mut |seq, bytes| {
+        match frame::decode(bytes) {
+            Ok(frame) => named.extend(frame.blob.map(|blob| blob.hash)),
+            Err(cause) => problem = Some(StoreError::Damaged(format!("position {seq}: {cause}"))),
+        }
+        problem.is_none()
+    })?;
+    problem.map_or(Ok(named), Err)
 }
 
 impl dyn Store {

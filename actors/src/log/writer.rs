@@ -10,7 +10,7 @@ use super::group::{Group, Known, Outcome};
 use super::open::{Opened, Opener};
 use super::reader::Slot;
 use super::store::{Entry, Store, StoreError, disk};
-use super::{Append, Durability, Expected, Location, Mode, OpenReport, Options, Reply, STREAM_NAME_MAX};
+use super::{Append, Durability, Expected, Mode, OpenReport, Options, Reply, STREAM_NAME_MAX};
 use athena_schemas::envelope::{Draft, Seq};
 use athena_schemas::ports::LogError;
 use std::collections::HashMap;
@@ -90,11 +90,10 @@ pub(crate) struct Writer {
 impl Writer {
     /// Opens the store.
     pub(crate) fn open(
-        location: Location,
+        mut opener: Opener,
         options: &Options,
         slot: Arc<Slot>,
     ) -> Result<(Self, watch::Receiver<Seq>, OpenReport), LogError> {
-        let mut opener = Opener::new(location)?;
         let (_, (opened, report)) =
             slot.replace(|| opener.open().map(|(o, r)| (Arc::clone(&o.store), (o, r))))?;
         let (head, seen) = watch::channel(report.head);
@@ -182,13 +181,24 @@ impl Writer {
                 }
                 Message::Compact(closed) => {
                     self.commit(std::mem::take(&mut group));
-                    closed(self.store().and_then(|store| store.compact().map_err(LogError::from)));
+                    closed(self.compact());
                 }
                 Message::Close(closed) => closing = Some(closed),
             }
         }
         self.commit(group);
         closing
+    }
+
+    /// Nothing is being appended meanwhile, so a large payload that no event names never will be.
+    fn compact(&self) -> Result<(), LogError> {
+        let store = self.store()?;
+        store.compact()?;
+        match store.sweep()? {
+            0 => {}
+            removed => tracing::info!(removed, "large payloads that no event names were removed"),
+        }
+        Ok(())
     }
 
     fn store(&self) -> Result<Arc<dyn Store>, LogError> {
@@ -408,6 +418,8 @@ impl Writer {
             Err(error) => {
                 drop(store);
                 self.reopen()?;
+                // What had been acknowledged without a sync may be gone, and others have built on it.
+                self.slot.fail();
                 Err(LogError::Unknown(error.to_string()))
             }
         }

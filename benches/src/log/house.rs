@@ -21,11 +21,11 @@ use std::time::Instant;
 const BATCH: u64 = 500;
 
 const WORDS: [&str; 48] = [
-    "kettle", "harbour", "ladder", "invoice", "garden", "sensor", "window", "parser", "engine", "ticket", "branch",
-    "bridge", "copper", "winter", "letter", "market", "shadow", "planet", "buffer", "cache", "queue", "thread",
-    "socket", "column", "vector", "failed", "passed", "slowly", "again", "before", "after", "under", "light", "heavy",
-    "green", "silver", "north", "south", "morning", "evening", "office", "server", "client", "remote", "local",
-    "signed", "closed", "opened",
+    "kettle", "harbour", "ladder", "invoice", "garden", "sensor", "window", "parser", "engine", "ticket",
+    "branch", "bridge", "copper", "winter", "letter", "market", "shadow", "planet", "buffer", "cache",
+    "queue", "thread", "socket", "column", "vector", "failed", "passed", "slowly", "again", "before",
+    "after", "under", "light", "heavy", "green", "silver", "north", "south", "morning", "evening", "office",
+    "server", "client", "remote", "local", "signed", "closed", "opened",
 ];
 
 /// A sentence of ten words and a number: about as long as what agents remember.
@@ -98,7 +98,8 @@ pub(crate) async fn fill(folder: &Path, events: u64) -> anyhow::Result<()> {
     let sealer = PayloadSealer::new(Arc::new(KeyStore::open(&folder.join("keys"), MasterKey::File)?));
     for from in (1..=events).step_by(BATCH as usize) {
         let until = (from + BATCH).min(events + 1);
-        let drafts = (from..until).map(|n| Ok(sealer.seal(memory(n)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
+        let drafts =
+            (from..until).map(|n| Ok(sealer.seal(memory(n)?)?)).collect::<anyhow::Result<Vec<_>>>()?;
         log.commit(Append::new(drafts)).await?;
     }
     log.close().await?;

@@ -1,6 +1,7 @@
 //! The event log beside its peers: a bare zero-filled file (the limit of the disk), SQLite, and the storage engine alone.
 
 pub(crate) mod append;
+pub(crate) mod house;
 pub(crate) mod open;
 pub(crate) mod peers;
 pub(crate) mod read;

@@ -1,7 +1,8 @@
-//! Opening a large store: after a clean close, and after its process was killed with full journals. And what it takes on disk.
+//! Opening a large store: after a clean close, and after its process was killed. The whole house, layers and read models
+//! ready; and the log alone, killed with full journals. And what it takes on disk.
 
 use super::read::fill;
-use super::{Settings, bytes, disk_bytes, draft, median, report, say};
+use super::{Settings, bytes, disk_bytes, draft, house, median, report, say};
 use athena_actors::log::{LogHandle, Mode, Options};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -10,6 +11,9 @@ use std::time::Instant;
 
 /// Events a killed process adds to the store before its end: more than the journals hold.
 const MORE: u64 = 150_000;
+
+/// Memories a killed house adds before its end.
+const REMEMBERED: u64 = 20_000;
 
 fn options() -> Options {
     Options { mode: Mode::Buffer, ..Options::default() }
@@ -48,15 +52,41 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
             clean[round]
         ));
     }
+    let (house_clean, house_killed) = whole(settings).await?;
     report(
         settings,
         &serde_json::json!({
             "events": settings.events,
-            "open_clean_s": median(&clean),
-            "open_killed_s": median(&killed),
+            "open_clean_s": house_clean,
+            "open_killed_s": house_killed,
+            "log_open_clean_s": median(&clean),
+            "log_open_killed_s": median(&killed),
             "bytes_of_raw": bytes_of_raw,
         }),
     )
+}
+
+/// The same for a whole store.
+async fn whole(settings: &Settings) -> anyhow::Result<(f64, f64)> {
+    let folder = settings.folder()?;
+    house::fill(folder.path(), settings.events).await?;
+    let (system, seconds) = house::open(folder.path()).await?;
+    say(format_args!("{} events folded and read models built in {seconds:.1} s", settings.events));
+    system.shutdown().await;
+    drop(system);
+    let (mut clean, mut killed) = (Vec::new(), Vec::new());
+    for round in 1..=settings.rounds {
+        let (system, seconds) = house::open(folder.path()).await?;
+        clean.push(seconds);
+        system.shutdown().await;
+        drop(system);
+        house::kill_after(folder.path(), REMEMBERED)?;
+        let (system, after_kill) = house::open(folder.path()).await?;
+        killed.push(after_kill);
+        system.shutdown().await;
+        say(format_args!("round {round}: house clean {seconds:.3} s, after a kill {after_kill:.3} s"));
+    }
+    Ok((median(&clean), median(&killed)))
 }
 
 /// Starts this program again to append, and kills it once everything was acknowledged.

@@ -1,6 +1,6 @@
-//! Replaying a sealed log: read, check the chain's ciphertexts by opening them, fold.
+//! Replaying a sealed log: read, check the chain's ciphertexts by opening them, fold; and rebuilding every read model.
 
-use super::{Settings, draft, median, report, say};
+use super::{Settings, draft, house, median, report, say};
 use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
 use athena_actors::log::{Append, LogHandle, Mode, Options};
 use athena_schemas::ports::{Opened, Sealer};
@@ -46,10 +46,25 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         ));
     }
     log.close().await?;
+    let store = settings.folder()?;
+    house::fill(store.path(), settings.events).await?;
+    let (system, _) = house::open(store.path()).await?;
+    let mut rebuilt = Vec::new();
+    for round in 1..=settings.rounds {
+        let started = Instant::now();
+        let (names, _) = system.read_side().rebuild(None).await?;
+        rebuilt.push(settings.events as f64 / started.elapsed().as_secs_f64());
+        say(format_args!(
+            "round {round}: {} read models rebuilt, {rebuilt:.0?} events a second",
+            names.len()
+        ));
+    }
+    system.shutdown().await;
     report(
         settings,
         &serde_json::json!({
             "events": settings.events,
+            "rebuilt_per_s": median(&rebuilt),
             "read_per_s": median(&read),
             "opened_per_s": median(&opened),
             "verified_per_s": median(&verified),

@@ -176,6 +176,14 @@ impl Store for Disk {
         Ok(())
     }
 
+    fn sweep(&self) -> Result<u64, StoreError> {
+        if self.blobs.is_empty() {
+            return Ok(0);
+        }
+        let named = super::named_blobs(self)?;
+        self.blobs.keep(&named).map_err(|error| convert_io(&error))
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         for keyspace in self.keyspaces() {
             keyspace.rotate_memtable().map_err(|error| convert(&error))?;

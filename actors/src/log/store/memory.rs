@@ -122,6 +122,14 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn sweep(&self) -> Result<u64, StoreError> {
+        let named = super::named_blobs(self)?;
+        let blobs = &mut self.0.write().unwrap_or_else(PoisonError::into_inner).blobs;
+        let before = blobs.len();
+        blobs.retain(|hash, _| named.contains(hash));
+        Ok((before - blobs.len()) as u64)
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         Ok(())
     }
