@@ -185,6 +185,7 @@ async fn everyone_in_a_group_whose_sync_failed_is_told_and_nobody_else() {
     // The first reply holds the writer until the others wait together in the queue.
     let (go, wait) = std::sync::mpsc::channel();
     log.append(Append::new(vec![draft("a", 2, b"x")]), Box::new(move |_| wait.recv().unwrap()));
+    assert_eq!(log.reader().beyond(1).await, Some(2), "it is written, and its reply holds the writer");
     let (told, outcomes) = std::sync::mpsc::channel();
     for n in 3..=6 {
         let told = told.clone();

@@ -104,7 +104,14 @@ pub fn verify_folder(folder: &Path, checkpoint: Option<&Checkpoint>) -> Result<V
     match open_database(&copy.0) {
         Err(error) => report.note(None, error.to_string()),
         Ok(store) => {
-            let head = store.last().ok().flatten().map_or(0, |(seq, _)| seq);
+            // Where the end cannot be read, the anchor says where it was.
+            let head = match store.last() {
+                Ok(last) => last.map_or(0, |(seq, _)| seq),
+                Err(error) => {
+                    report.note(None, format!("the end of the log cannot be read: {error}"));
+                    mark.map_or(0, |mark| mark.head)
+                }
+            };
             check(&store, head, &mut report);
             if let Some(mark) = mark.filter(|mark| mark.synced > head) {
                 report.add(head + 1, mark.synced, "acknowledged as durable and missing");

@@ -137,12 +137,23 @@ impl Committed {
         Ok(None)
     }
 
-    /// Calls `each` with row, number of terms and content of every committed document, in no order.
-    pub fn documents(&self, each: &mut dyn FnMut(Row, u32, Document)) -> Result<(), TantivyError> {
+    /// The rows of all documents, without those that were removed.
+    pub fn alive(&self) -> impl Iterator<Item = Row> {
+        self.searcher.segment_readers().iter().zip(&self.rows).flat_map(|(segment, rows)| {
+            rows.iter().zip(0..).filter(|(_, doc)| !segment.is_deleted(*doc)).map(|(row, _)| *row)
+        })
+    }
+
+    /// Calls `each` with row, number of terms and content of every committed document whose row is wanted, in no order.
+    pub fn documents(
+        &self,
+        wanted: &dyn Fn(Row) -> bool,
+        each: &mut dyn FnMut(Row, u32, Document),
+    ) -> Result<(), TantivyError> {
         for (segment, rows) in self.searcher.segment_readers().iter().zip(&self.rows) {
             let store = segment.get_store_reader(2)?;
             for (doc, row) in rows.iter().enumerate() {
-                if segment.is_deleted(doc as u32) {
+                if segment.is_deleted(doc as u32) || !wanted(*row) {
                     continue;
                 }
                 if let Some((terms, document)) = body(&store.get::<TantivyDocument>(doc as u32)?, self.fields)

@@ -11,6 +11,7 @@ pub mod embed;
 pub mod expand;
 pub mod follow;
 pub mod fusion;
+mod kept;
 mod later;
 pub mod lessons;
 pub mod lexicon;
@@ -167,6 +168,10 @@ pub struct Search {
     saved_rows: usize,
     /// Rows of erased items, whose vectors must go from the file with the next commit.
     wiped: Vec<Row>,
+    /// Rows of the table that is kept on disk.
+    kept_rows: usize,
+    /// Something was erased since the start: no table is kept.
+    forgot: bool,
 }
 
 impl Search {
@@ -184,6 +189,7 @@ impl Search {
                 let Some(index) = &index else { return Err(store(error)) };
                 tracing::warn!(%error, "the search index is built anew");
                 std::fs::remove_dir_all(index).map_err(store)?;
+                let _ = std::fs::remove_file(index.with_file_name("table.bin"));
                 Writer::open(Some(index)).map_err(store)?
             }
         };
@@ -197,12 +203,8 @@ impl Search {
         }
         let payload = if payload.version == VERSION { payload } else { Payload::default() };
         let committed = writer.committed().map_err(store)?;
-        let mut table = Table::default();
-        committed
-            .documents(&mut |row, terms, document| {
-                table.insert(row, &document, terms, fingerprint(&document))
-            })
-            .map_err(store)?;
+        let file = folder.map(|folder| folder.join("table.bin"));
+        let (mut table, kept_rows) = kept::table(file, &committed).map_err(store)?;
         table.reserve_rows(payload.rows);
         let state = State {
             table,
@@ -222,6 +224,8 @@ impl Search {
             urgent: false,
             saved_rows: 0,
             wiped: Vec::new(),
+            kept_rows,
+            forgot: false,
         };
         if let Some(model) = model {
             search.use_model(model)?;
@@ -389,6 +393,7 @@ impl Search {
                 vectors.clear(row);
             }
             self.wiped.push(row);
+            self.forgot = true;
         }
         drop(state);
         self.writer.remove(row, erase);
@@ -405,7 +410,10 @@ impl Search {
         let committed = self.writer.commit(&payload).map_err(store)?;
         self.finder.write().snapshot = Snapshot { committed, delta: Delta::default() };
         (self.waiting, self.urgent) = (0, false);
-        Ok(())
+        if self.forgot {
+            return self.forget_table();
+        }
+        if self.is_table_due() { self.keep_table() } else { Ok(()) }
     }
 }
 
@@ -453,7 +461,8 @@ impl Projection for Search {
     }
 
     fn flush(&mut self) -> Result<(), ProjectionError> {
-        if self.waiting >= PAUSE_CHANGES || self.urgent { self.commit() } else { Ok(()) }
+        let commit = self.waiting >= PAUSE_CHANGES || self.urgent || self.is_table_due();
+        if commit { self.commit() } else { Ok(()) }
     }
 
     fn reset(&mut self) -> Result<(), ProjectionError> {
@@ -468,6 +477,8 @@ impl Projection for Search {
         drop(state);
         (self.position, self.waiting, self.saved_rows) = (0, 0, 0);
         self.wiped.clear();
+        self.forget_table()?;
+        self.forgot = false;
         Ok(())
     }
 

@@ -84,7 +84,7 @@ pub fn parts(query: &str) -> Vec<String> {
 }
 
 /// How much a text says by itself, from its form alone.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Form {
     /// The part of its sentences that ask, in 1/255.
     pub asks: u8,

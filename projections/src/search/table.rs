@@ -8,6 +8,7 @@ use super::plan::Form;
 use athena_schemas::context::Scope;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -20,7 +21,8 @@ const GONE: u32 = u32::MAX;
 pub const NONE: u32 = u32::MAX;
 
 /// Names as numbers.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound(deserialize = "T: Deserialize<'de> + Eq + Hash"))]
 pub struct Names<T> {
     numbers: HashMap<T, u32>,
     names: Vec<T>,
@@ -63,7 +65,7 @@ impl<T: Eq + Hash + Clone> Names<T> {
 }
 
 /// What is known of one document.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Facts {
     /// The item.
     pub id: Id,
@@ -123,7 +125,7 @@ impl Facts {
 }
 
 /// Documents of one scope and layer: what a search admits or does not, as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Group {
     /// Where they belong.
     pub scope: Scope,
@@ -132,7 +134,7 @@ pub struct Group {
 }
 
 /// How much a group holds.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Size {
     /// Documents.
     pub documents: u64,
@@ -141,7 +143,7 @@ pub struct Size {
 }
 
 /// All documents there are.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Table {
     groups_of: Vec<u32>,
     /// What a search asks of every posting, apart from the rest of what is known: it is walked by the hundred thousand.
@@ -262,6 +264,18 @@ impl Table {
             members.retain(|member| *member != row);
         }
         Some(row)
+    }
+
+    /// Takes a document out by its row.
+    pub fn drop_row(&mut self, row: Row) {
+        let Some(id) = self.facts(row).map(|facts| facts.id.clone()) else { return };
+        let current = self.rows.get(&key(&id)).copied();
+        // Another row may have taken its place; that one stays.
+        self.rows.insert(key(&id), row);
+        self.remove(&id);
+        if let Some(current) = current.filter(|current| *current != row) {
+            self.rows.insert(key(&id), current);
+        }
     }
 
     /// The row of an item.

@@ -198,11 +198,56 @@ fn hidden_comes_back_and_erased_does_not() {
     assert!(!ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
     search.flush().unwrap();
     let mut kept = Vec::new();
-    search.finder().read().snapshot.committed.documents(&mut |_, _, d| kept.push(d.id.to_string())).unwrap();
+    search
+        .finder()
+        .read()
+        .snapshot
+        .committed
+        .documents(&|_| true, &mut |_, _, d| kept.push(d.id.to_string()))
+        .unwrap();
     assert!(!kept.contains(&"ep_4".into()), "an erasure is committed at the next pause");
     history.add("p", episodic::Event::from(episodic::Restored { ids: vec![Id::from_text("ep_1")] }));
     search.apply(&history.0).unwrap();
     assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
+}
+
+#[test]
+fn a_kept_table_serves_a_later_index_and_what_is_wrong_with_it_costs_only_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Search::open(Some(folder.path()), None).unwrap();
+    let file = folder.path().join("table.bin");
+    let mut history = kitchen();
+    let mut search = open();
+    search.apply(&history.0).unwrap();
+    search.commit().unwrap();
+    search.keep_table().unwrap();
+    // What comes later is in the index and not in the file: rows that are replaced, and new ones.
+    history.forget("ep_1", Forgetting::Hide);
+    history.fact("p", "fa_9", "the kettle is loud", &["fa_1"]);
+    history.say("p", "ep_9", "s9", "somebody mended the kettle");
+    search.apply(&history.0).unwrap();
+    search.commit().unwrap();
+    let (live, found) = (search.digest().unwrap(), ids(&search, "p", &Ask::new("kettle")));
+    assert_eq!(live, index(&history).digest().unwrap());
+    drop(search);
+    let again = open();
+    assert!(again.kept_rows > 0, "it was taken up");
+    assert_eq!((again.digest().unwrap(), ids(&again, "p", &Ask::new("kettle"))), (live, found.clone()));
+    drop(again);
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[9] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let mut again = open();
+    assert_eq!(again.kept_rows, 0);
+    assert_eq!((again.digest().unwrap(), ids(&again, "p", &Ask::new("kettle"))), (live, found));
+    again.keep_table().unwrap();
+    history.discard("fa_9");
+    again.apply(&history.0).unwrap();
+    again.flush().unwrap();
+    assert!(!file.exists(), "an erasure leaves none");
+    let after = again.digest().unwrap();
+    drop(again);
+    assert_eq!(open().digest().unwrap(), after);
 }
 
 #[test]
