@@ -47,9 +47,9 @@ impl Library {
         lookback_hours: Option<u32>,
     ) -> Result<Findings, Refusal> {
         let (rows, more) = self.window(cx, lookback_hours)?;
-        let mut found = Findings::default();
         // A look back sees no beginning of what waits, so it does not count as having seen it.
-        found.upto = if lookback_hours.is_none() { rows.last().map_or(0, |row| row.head.seq) } else { 0 };
+        let upto = if lookback_hours.is_none() { rows.last().map_or(0, |row| row.head.seq) } else { 0 };
+        let mut found = Findings { upto, ..Findings::default() };
         let texts = Texts::read(&self.finder.analyzer, rows.iter().map(|row| row.body.content.as_str()));
         let ids: Vec<&Id> = rows.iter().map(|row| &row.body.id).collect();
         let (patterns, sessions) = recurring(&rows, MINED, PATTERNS);
