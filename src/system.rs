@@ -191,6 +191,7 @@ impl System {
             layers: layers.clone(),
             log: log.clone(),
             keys: keys.clone(),
+            sealer: sealer.clone(),
             read_side: read_side.clone(),
             folder: options
                 .folder

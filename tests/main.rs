@@ -15,6 +15,7 @@ mod faults;
 mod floors;
 mod front;
 mod gateway;
+mod history;
 mod init;
 mod oauth;
 mod operations;

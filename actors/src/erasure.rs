@@ -143,8 +143,15 @@ pub fn holders(
 }
 
 fn makes_or_annotates(kind: Kind) -> bool {
-    [episodic::Remembered::KIND, episodic::Annotated::KIND, semantic::Stored::KIND, semantic::Retracted::KIND]
-        .contains(&kind)
+    [
+        episodic::Remembered::KIND,
+        episodic::Annotated::KIND,
+        episodic::Reverted::KIND,
+        semantic::Stored::KIND,
+        semantic::Retracted::KIND,
+        semantic::Reverted::KIND,
+    ]
+    .contains(&kind)
 }
 
 /// What an event tells of one of the items; `None` where it is about none of them.
@@ -154,6 +161,18 @@ fn own(event: &Event, ids: &HashSet<Id>) -> Option<String> {
         Event::Episodic(episodic::Event::Annotated(it)) => (&it.id, &it.meta),
         Event::Semantic(semantic::Event::Stored(it)) => (&it.id, &it.content),
         Event::Semantic(semantic::Event::Retracted(it)) => (&it.id, &it.reason),
+        // An undo is recorded item by item; its images hold annotations and reasons.
+        Event::Episodic(episodic::Event::Reverted(it)) => {
+            let past = it.items.first()?;
+            return ids
+                .contains(&past.id)
+                .then(|| past.to.as_ref().map_or_else(String::new, |to| to.meta.clone()));
+        }
+        Event::Semantic(semantic::Event::Reverted(it)) => {
+            let past = it.items.first()?;
+            let reason = past.to.as_ref().and_then(|to| to.reason.clone());
+            return ids.contains(&past.id).then(|| reason.unwrap_or_default());
+        }
         _ => return None,
     };
     ids.contains(id).then(|| text.clone())

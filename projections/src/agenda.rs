@@ -131,9 +131,9 @@ impl TriggerRow {
 /// The tables of intentions.
 #[derive(Clone)]
 pub struct Agenda {
-    tasks: Table,
-    goals: Table,
-    triggers: Table,
+    pub(crate) tasks: Table,
+    pub(crate) goals: Table,
+    pub(crate) triggers: Table,
     by_project: Table,
 }
 
@@ -228,7 +228,7 @@ impl Agenda {
         batch.put_row(self.table(id), id.as_str(), row)
     }
 
-    fn change<T: Serialize + DeserializeOwned>(
+    pub(crate) fn change<T: Serialize + DeserializeOwned>(
         &self,
         batch: &mut Batch,
         id: &Id,
@@ -242,7 +242,12 @@ impl Agenda {
         Ok(())
     }
 
-    fn relocate(&self, batch: &mut Batch, id: &Id, event: &prospective::Relocated) -> Result<(), StoreError> {
+    pub(crate) fn relocate(
+        &self,
+        batch: &mut Batch,
+        id: &Id,
+        event: &prospective::Relocated,
+    ) -> Result<(), StoreError> {
         let moved = |batch: &mut Batch, head: &mut Head| {
             batch.remove(&self.by_project, place(id, head));
             head.scope = event.to.clone();
@@ -323,6 +328,9 @@ impl Fold for Agenda {
             }
             prospective::Event::TriggerRemoved(event) => {
                 self.change(batch, &event.id, |row: &mut TriggerRow| row.head.hidden = true)
+            }
+            prospective::Event::Reverted(event) => {
+                event.items.iter().try_for_each(|past| self.put_back(batch, past))
             }
             prospective::Event::Relocated(event) => {
                 event.ids.iter().try_for_each(|id| self.relocate(batch, id, event))

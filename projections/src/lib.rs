@@ -17,6 +17,7 @@ pub mod library;
 pub mod likeness;
 pub mod network;
 pub mod passes;
+pub mod past;
 pub mod patterns;
 pub mod procedures;
 pub mod ratings;

@@ -57,8 +57,8 @@ impl EdgeRow {
 /// The tables of the graph.
 #[derive(Clone)]
 pub struct Graph {
-    entities: Table,
-    edges: Table,
+    pub(crate) entities: Table,
+    pub(crate) edges: Table,
     by_project: Table,
     version: Table,
 }
@@ -130,7 +130,7 @@ impl Graph {
         Ok(rows)
     }
 
-    fn change<T: Serialize + DeserializeOwned>(
+    pub(crate) fn change<T: Serialize + DeserializeOwned>(
         &self,
         batch: &mut Batch,
         table: &Table,
@@ -186,7 +186,7 @@ impl Graph {
         })
     }
 
-    fn relocate(&self, batch: &mut Batch, event: &graph::Relocated) -> Result<(), StoreError> {
+    pub(crate) fn relocate(&self, batch: &mut Batch, event: &graph::Relocated) -> Result<(), StoreError> {
         for id in &event.ids {
             let Some(mut row) = batch.row::<EntityRow>(&self.entities, id.as_str().as_bytes())? else {
                 continue;
@@ -261,6 +261,9 @@ impl Fold for Graph {
             graph::Event::EntityDeleted(event) => hide(batch, &event.id, true),
             graph::Event::EntityRestored(event) => hide(batch, &event.id, false),
             graph::Event::Relocated(event) => self.relocate(batch, event),
+            graph::Event::Reverted(event) => {
+                event.items.iter().try_for_each(|past| self.put_back(batch, past))
+            }
         }
     }
 

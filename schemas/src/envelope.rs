@@ -317,6 +317,12 @@ macro_rules! events {
         #[allow(missing_docs, reason = "each variant is documented at its struct")]
         pub enum Event { $($event($event)),* }
 
+        impl $crate::undo::Undoable for Event {
+            fn undo(&self) -> $crate::undo::Undo {
+                match self { $(Self::$event(event) => event.undo()),* }
+            }
+        }
+
         impl $crate::envelope::Family for Event {
             const KINDS: &'static [$crate::envelope::KindInfo] = &[$($crate::envelope::KindInfo {
                 kind: <$event as $crate::envelope::Versioned>::KIND,

@@ -17,6 +17,12 @@ macro_rules! all_events {
             }
         })*
 
+        impl crate::undo::Undoable for Event {
+            fn undo(&self) -> crate::undo::Undo {
+                match self { $(Self::$Layer(event) => event.undo()),* }
+            }
+        }
+
         impl Event {
             /// Every kind there is.
             pub fn kinds() -> impl Iterator<Item = &'static KindInfo> {

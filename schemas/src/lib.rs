@@ -16,4 +16,5 @@ pub mod ports;
 pub mod refusal;
 pub mod risk;
 pub mod surface;
+pub mod undo;
 pub mod wire;

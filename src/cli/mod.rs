@@ -27,6 +27,8 @@ mod sandbox;
 mod serve;
 mod session;
 mod store;
+mod transfer;
+mod undo;
 mod upstream;
 
 use athena_schemas::refusal::{Code, Refusal};
@@ -99,6 +101,12 @@ enum Command {
     Recall(memory::Recall),
     /// Forget memories by id
     Forget(forget::Forget),
+    /// Bring memories in from a file
+    Import(transfer::Import),
+    /// Write memories to a file
+    Export(transfer::Export),
+    /// Take back what an event, a run, an import or an earlier undo did
+    Undo(undo::Undo),
     /// Find tools, memory operations and skills
     Search(memory::Search),
     /// Read the event log
@@ -213,6 +221,9 @@ impl Command {
             Self::Remember(command) => command.run(session).await,
             Self::Recall(command) => command.run(session).await,
             Self::Forget(command) => command.run(session).await,
+            Self::Undo(command) => command.run(session).await,
+            Self::Import(command) => command.run(session).await,
+            Self::Export(command) => command.run(session).await,
             Self::Demo(command) => command.run(session).await,
             Self::Sandbox(command) => command.run(session).await,
             Self::Doctor(command) => command.run(session).await,

@@ -88,9 +88,51 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
+    /// A bar (a spinner without `total`) on stderr for long work; nothing where stderr is no terminal, or with `--quiet` or
+    /// `--json`.
+    pub(crate) fn progress(&self, what: &'static str, total: Option<u64>) -> Progress {
+        if self.quiet || self.json || !io::stderr().is_terminal() {
+            return Progress(indicatif::ProgressBar::hidden());
+        }
+        let (bar, form) = match total {
+            Some(total) => (
+                indicatif::ProgressBar::new(total),
+                "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}",
+            ),
+            None => (indicatif::ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
+        };
+        if let Ok(style) = indicatif::ProgressStyle::with_template(form) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        Progress(bar.with_message(what))
+    }
+
     /// `text` in a style, where colours are wanted.
     pub(crate) fn paint(&self, style: Style, text: &str) -> String {
         if self.color { format!("\u{1b}[{}m{text}\u{1b}[0m", style.code()) } else { text.to_owned() }
+    }
+}
+
+/// Long work, shown while it lasts.
+pub(crate) struct Progress(indicatif::ProgressBar);
+
+impl Progress {
+    /// So far it has come.
+    #[expect(dead_code, reason = "the bars come with the next commands")]
+    pub(crate) fn reached(&self, position: u64) {
+        self.0.set_position(position);
+    }
+
+    /// It is over, and goes from the screen.
+    pub(crate) fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -7,6 +7,7 @@ mod prospective;
 mod run;
 mod store;
 mod transfer;
+mod undo;
 mod upstream;
 
 use crate::read_side::ReadSide;
@@ -19,7 +20,7 @@ use athena_actors::upstream::Upstreams;
 use athena_schemas::catalog::Service;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::operation::to_json;
-use athena_schemas::ports::{Answer, BoxFuture, Request, Router};
+use athena_schemas::ports::{Answer, BoxFuture, Request, Router, Sealer};
 use athena_schemas::refusal::Refusal;
 use serde::Serialize;
 use serde_json::Value;
@@ -31,6 +32,7 @@ pub(crate) struct House {
     pub(crate) layers: Layers,
     pub(crate) log: LogHandle,
     pub(crate) keys: Arc<KeyStore>,
+    pub(crate) sealer: Arc<dyn Sealer>,
     pub(crate) read_side: Arc<ReadSide>,
     /// The store's folder, for exports and imports.
     pub(crate) folder: PathBuf,

@@ -23,6 +23,7 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
             answer(RebuildDone { projections, seq })
         }
         Service::Health(_) => answer(condition(house)),
+        Service::Undo(op) => super::undo::undo(house, &cx, op).await,
     }
 }
 

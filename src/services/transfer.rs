@@ -158,12 +158,13 @@ pub(super) async fn import(house: &House, cx: &Context, op: Import) -> Result<An
             Err(refusal) => reject(&mut rejected, one.line, &refusal.message),
         }
     }
+    let mut seq = None;
     if op.dry_run {
         added = brought.len() as u64;
     } else if !ids.is_empty() {
-        house.follow(cx, "noted", "store/note_import", json!({"path": op.path, "ids": ids})).await?;
+        seq = house.follow(cx, "noted", "store/note_import", json!({"path": op.path, "ids": ids})).await?.seq;
     }
-    answer(ImportDone { added, deduped, rejected })
+    Ok(Answer { seq, ..answer(ImportDone { added, deduped, rejected, seq })? })
 }
 
 /// Brings in as many of one kind as go into one command; nothing where there is no such command, or where it refuses them: then

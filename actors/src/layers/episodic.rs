@@ -40,6 +40,12 @@ impl Decider for State {
             Event::Forgotten(event) => self.shelf.forget(&event.ids, event.mode),
             Event::Restored(event) => self.shelf.restore(&event.ids),
             Event::Relocated(event) => self.shelf.relocate(&event.ids, &event.to),
+            Event::Reverted(event) => {
+                for past in &event.items {
+                    let to = past.to.as_ref();
+                    self.shelf.revert(&past.id, to.map(|to| &to.scope), to.is_none_or(|to| to.hidden));
+                }
+            }
         }
     }
 }
@@ -156,6 +162,14 @@ impl Commands for State {
         check::count("ids", op.ids.len(), check::ITEMS)?;
         let to = op.to;
         changed(self.shelf.visible(cx, &op.ids, false), false, |ids| Relocated { ids, to }.into())
+    }
+
+    fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
+        check::count("items", op.items.len(), check::ITEMS)?;
+        let items = op.items.len() as u32;
+        // An event each, so that erasing one item takes nothing from the others.
+        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
+        Ok(Decision::many(events, PutBack { items, seq: 0 }))
     }
 }
 

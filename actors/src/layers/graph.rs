@@ -6,7 +6,7 @@ use crate::decider::Decider;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::envelope::Meta;
 use athena_schemas::id::Id;
-use athena_schemas::layers::common::{Ack, millis};
+use athena_schemas::layers::common::{Ack, Past, millis};
 use athena_schemas::layers::graph::*;
 use athena_schemas::operation::Decision;
 use athena_schemas::refusal::Refusal;
@@ -81,6 +81,7 @@ impl Decider for State {
             Event::EntityDeleted(e) => self.deleted(&e.id, true),
             Event::EntityRestored(e) => self.deleted(&e.id, false),
             Event::Relocated(e) => self.entities.relocate(&e.ids, &e.to),
+            Event::Reverted(e) => e.items.iter().for_each(|past| self.put_back(past)),
         }
     }
 }
@@ -128,6 +129,28 @@ impl State {
             entity.names.retain(|known| *known != name);
         }
         self.call(scope, &event.into, std::iter::once(&event.name));
+    }
+
+    /// What a name leads to follows the names an entity has again. (Counts of edges are only told before a deletion, and are
+    /// let be.)
+    fn put_back(&mut self, past: &Past<Image>) {
+        let id = &past.id;
+        match &past.to {
+            None => {
+                self.deleted(id, true);
+                self.edges.revert(id, None, true);
+            }
+            Some(Image::Edge { hidden, .. }) => self.edges.revert(id, None, *hidden),
+            Some(Image::Entity { scope, entity, into, deleted }) => {
+                self.entities.revert(id, Some(scope), false);
+                self.names.retain(|_, named| named != id);
+                if let Some(known) = self.entities.entry(id) {
+                    known.names.clear();
+                    (known.into, known.deleted) = (into.clone(), *deleted);
+                }
+                self.call(scope, id, std::iter::once(&entity.name).chain(&entity.aliases));
+            }
+        }
     }
 
     fn deleted(&mut self, id: &Id, deleted: bool) {
@@ -327,6 +350,14 @@ impl Commands for State {
         } else {
             Decision::one(Relocated { ids, to: op.to }, Moved { matched, seq: Some(0) })
         })
+    }
+
+    fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
+        check::count("items", op.items.len(), check::ITEMS)?;
+        let items = op.items.len() as u32;
+        // An event each, so that erasing one item takes nothing from the others.
+        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
+        Ok(Decision::many(events, PutBack { items, seq: 0 }))
     }
 }
 

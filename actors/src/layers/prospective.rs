@@ -6,7 +6,7 @@ use crate::decider::Decider;
 use athena_schemas::context::Context;
 use athena_schemas::envelope::Meta;
 use athena_schemas::id::Id;
-use athena_schemas::layers::common::{Ack, millis};
+use athena_schemas::layers::common::{Ack, Past, millis};
 use athena_schemas::layers::prospective::*;
 use athena_schemas::operation::Decision;
 use athena_schemas::refusal::Refusal;
@@ -95,6 +95,31 @@ impl Decider for State {
                 self.goals.relocate(&e.ids, &e.to);
                 self.triggers.relocate(&e.ids, &e.to);
             }
+            Event::Reverted(e) => e.items.iter().for_each(|past| self.put_back(past)),
+        }
+    }
+}
+
+impl State {
+    fn put_back(&mut self, past: &Past<Image>) {
+        let id = &past.id;
+        let scope = past.to.as_ref().map(|to| &to.scope);
+        let Some(scope) = scope else {
+            self.tasks.revert(id, None, true);
+            self.goals.revert(id, None, true);
+            self.triggers.revert(id, None, true);
+            return;
+        };
+        match past.to.as_ref().map(|to| &to.thing) {
+            Some(Thing::Task { task, status, .. }) => {
+                let (title, depends_on) = (task.title.clone(), task.depends_on.clone());
+                self.tasks.put(id, scope, None, Task { title, status: *status, depends_on });
+            }
+            Some(Thing::Goal { goal, status }) => {
+                self.goals.put(id, scope, None, Goal { status: *status, parent: goal.parent.clone() });
+            }
+            Some(Thing::Trigger { active: true }) => self.triggers.put(id, scope, None, ()),
+            Some(Thing::Trigger { active: false }) | None => self.triggers.revert(id, None, true),
         }
     }
 }
@@ -264,6 +289,14 @@ impl Commands for State {
         } else {
             Decision::one(Relocated { ids, to: op.to }, Moved { matched, seq: Some(0) })
         })
+    }
+
+    fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
+        check::count("items", op.items.len(), check::ITEMS)?;
+        let items = op.items.len() as u32;
+        // An event each, so that erasing one item takes nothing from the others.
+        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
+        Ok(Decision::many(events, PutBack { items, seq: 0 }))
     }
 }
 

@@ -39,6 +39,16 @@ enum Stand {
     Retracted,
 }
 
+impl Stand {
+    fn of(image: &Image) -> Self {
+        match image.standing {
+            Standing::Superseded => Self::Superseded(image.superseded_by.as_ref().and_then(Id::ulid)),
+            Standing::Retracted => Self::Retracted,
+            Standing::Current | Standing::Hidden | Standing::Erased => Self::Current,
+        }
+    }
+}
+
 impl Decider for State {
     const LAYER: &'static str = LAYER;
     const SNAPSHOT: u32 = 1;
@@ -77,6 +87,15 @@ impl Decider for State {
             }
             Event::Restored(event) => self.shelf.restore(&event.ids),
             Event::Relocated(event) => self.shelf.relocate(&event.ids, &event.to),
+            Event::Reverted(event) => {
+                for past in &event.items {
+                    let to = past.to.as_ref();
+                    self.shelf.revert(&past.id, to.map(|to| &to.scope), to.is_none_or(|to| to.hidden));
+                    if let (Some(entry), Some(to)) = (self.shelf.entry(&past.id), to) {
+                        *entry = Entry { log_odds: to.log_odds, standing: Stand::of(to) };
+                    }
+                }
+            }
         }
     }
 }
@@ -347,6 +366,14 @@ impl Commands for State {
         check::count("ids", op.ids.len(), check::ITEMS)?;
         let to = op.to;
         Ok(changed(self.shelf.visible(cx, &op.ids, false), |ids| Relocated { ids, to }.into()))
+    }
+
+    fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
+        check::count("items", op.items.len(), check::ITEMS)?;
+        let items = op.items.len() as u32;
+        // An event each, so that erasing one item takes nothing from the others.
+        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
+        Ok(Decision::many(events, PutBack { items, seq: 0 }))
     }
 }
 

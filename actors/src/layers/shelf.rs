@@ -216,6 +216,15 @@ impl<T> Shelf<T> {
         ids.iter().filter_map(Id::ulid).for_each(|number| self.hide(number, false));
     }
 
+    /// Folds that an item stands again as it stood: hidden or not, where it belonged. One that left the shelf stays away.
+    pub fn revert(&mut self, id: &Id, scope: Option<&Scope>, hidden: bool) {
+        let scope = scope.map(|scope| self.scopes.number(scope));
+        if let Some(slot) = id.ulid().and_then(|number| self.slots.get_mut(&number)) {
+            slot.hidden = hidden;
+            slot.scope = scope.unwrap_or(slot.scope);
+        }
+    }
+
     fn hide(&mut self, number: u128, hidden: bool) {
         if let Some(slot) = self.slots.get_mut(&number) {
             slot.hidden = hidden;

@@ -36,6 +36,11 @@ impl Commands for State {
         Ok(Decision::one(Imported { path: op.path, ids: op.ids }, Noted { seq: 0 }))
     }
 
+    fn note_undo(&self, _: &Context, op: NoteUndo) -> Result<Decision<Event, Noted>, Refusal> {
+        let event = Undone { target: op.target, undone: op.undone, by: op.by };
+        Ok(Decision::one(event, Noted { seq: 0 }))
+    }
+
     fn note_erasure(&self, _: &Context, op: NoteErasure) -> Result<Decision<Event, Noted>, Refusal> {
         let event = ScopeErased { scope: op.scope, erased: op.erased, keys: op.keys };
         Ok(Decision::one(event, Noted { seq: 0 }))

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 const SURENESS: usize = 64;
 
 impl Items {
-    fn enter_project(&self, batch: &mut Batch, scope: &Scope) -> Result<(), StoreError> {
+    pub(crate) fn enter_project(&self, batch: &mut Batch, scope: &Scope) -> Result<(), StoreError> {
         let key = project_key(scope);
         if batch.get(&self.projects, &key)?.is_none() {
             batch.put_row(&self.projects, key, &scope.project)?;
@@ -63,6 +63,9 @@ impl Items {
             episodic::Event::Restored(event) => {
                 event.ids.iter().try_for_each(|id| self.hide_episode(batch, id, false))
             }
+            episodic::Event::Reverted(event) => {
+                event.items.iter().try_for_each(|past| self.put_back_episode(batch, past))
+            }
             episodic::Event::Relocated(event) => {
                 self.enter_project(batch, &event.to)?;
                 for id in &event.ids {
@@ -78,7 +81,7 @@ impl Items {
         }
     }
 
-    fn index_episode(&self, batch: &mut Batch, row: &EpisodeRow) -> Result<(), StoreError> {
+    pub(crate) fn index_episode(&self, batch: &mut Batch, row: &EpisodeRow) -> Result<(), StoreError> {
         batch.put(&self.by_time, time_key(row), row.body.id.as_str());
         batch.put(&self.by_position, recorded_key(&row.head), row.body.id.as_str());
         if let Some(key) = session_key(row) {
@@ -87,7 +90,7 @@ impl Items {
         self.tally_episode(batch, row, true)
     }
 
-    fn unindex_episode(&self, batch: &mut Batch, row: &EpisodeRow) -> Result<(), StoreError> {
+    pub(crate) fn unindex_episode(&self, batch: &mut Batch, row: &EpisodeRow) -> Result<(), StoreError> {
         batch.remove(&self.by_time, time_key(row));
         batch.remove(&self.by_position, recorded_key(&row.head));
         if let Some(key) = session_key(row) {
@@ -107,7 +110,7 @@ impl Items {
         }
     }
 
-    fn hide_episode(&self, batch: &mut Batch, id: &Id, hidden: bool) -> Result<(), StoreError> {
+    pub(crate) fn hide_episode(&self, batch: &mut Batch, id: &Id, hidden: bool) -> Result<(), StoreError> {
         let Some(mut row) = batch.row::<EpisodeRow>(&self.episodes, id.as_str().as_bytes())? else {
             return Ok(());
         };
@@ -125,7 +128,7 @@ impl Items {
         tally(batch, &self.tallies, What::Fact, &row.head.scope, "", more)
     }
 
-    fn hide_fact(&self, batch: &mut Batch, id: &Id, hidden: bool) -> Result<(), StoreError> {
+    pub(crate) fn hide_fact(&self, batch: &mut Batch, id: &Id, hidden: bool) -> Result<(), StoreError> {
         let Some(mut row) = batch.row::<FactRow>(&self.facts, id.as_str().as_bytes())? else { return Ok(()) };
         self.tally_fact(batch, &row, false)?;
         row.head.hidden = hidden;
@@ -179,6 +182,9 @@ impl Items {
             }),
             semantic::Event::Restored(event) => {
                 event.ids.iter().try_for_each(|id| self.hide_fact(batch, id, false))
+            }
+            semantic::Event::Reverted(event) => {
+                event.items.iter().try_for_each(|past| self.put_back_fact(batch, past))
             }
             semantic::Event::Relocated(event) => {
                 self.enter_project(batch, &event.to)?;
@@ -266,13 +272,13 @@ impl Items {
         }
     }
 
-    fn index_fact(&self, batch: &mut Batch, row: &FactRow) -> Result<(), StoreError> {
+    pub(crate) fn index_fact(&self, batch: &mut Batch, row: &FactRow) -> Result<(), StoreError> {
         batch.put(&self.by_recorded, recorded_key(&row.head), row.body.id.as_str());
         self.index_claim(batch, row);
         self.tally_fact(batch, row, true)
     }
 
-    fn unindex_fact(&self, batch: &mut Batch, row: &FactRow) -> Result<(), StoreError> {
+    pub(crate) fn unindex_fact(&self, batch: &mut Batch, row: &FactRow) -> Result<(), StoreError> {
         batch.remove(&self.by_recorded, recorded_key(&row.head));
         if let Some(claim) = claims::claim(&row.body.content) {
             let about = claim_prefix(&row.head.scope, &claim);

@@ -239,7 +239,7 @@ fn recorded_key(head: &Head) -> Vec<u8> {
     [project_key(&head.scope), head.seq.to_be_bytes()].concat()
 }
 
-fn pair_key(one: &Id, other: &Id) -> Vec<u8> {
+pub(crate) fn pair_key(one: &Id, other: &Id) -> Vec<u8> {
     [one.as_str().as_bytes(), &[0], other.as_str().as_bytes()].concat()
 }
 impl Items {

@@ -4,7 +4,7 @@ use athena_schemas::context::Scope;
 use athena_schemas::envelope::Meta;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
-use athena_schemas::layers::common::{Forgetting, Layer, confidence};
+use athena_schemas::layers::common::{Forgetting, Layer, Past, confidence};
 use athena_schemas::layers::{consolidation, episodic, graph, procedural, prospective, semantic};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,8 @@ pub struct Document {
     pub hidden: bool,
     /// Its strength is gone: not found, unless it is named.
     pub faded: bool,
+    /// Taken back as never true: not found at all.
+    pub retracted: bool,
 }
 
 /// What an event does to the documents.
@@ -78,6 +80,14 @@ pub enum Patch {
     Hidden(bool),
     /// Faded, or found again.
     Faded(bool),
+    /// Taken back as never true, or held true again.
+    Retracted(bool),
+    /// Its tags are these.
+    Tagged(Vec<String>),
+    /// What took its place, if anything did, and until when it is true.
+    Standing(Option<(Id, Option<i64>)>, Option<i64>),
+    /// Its whole text.
+    Text(String),
     /// This item took its place at this time.
     Superseded(Id, i64),
     /// This item, which had taken its place, was erased: it stands again.
@@ -113,6 +123,7 @@ impl Document {
             supersedes: Vec::new(),
             hidden: false,
             faded: false,
+            retracted: false,
         }
     }
 
@@ -130,6 +141,12 @@ impl Document {
             }
             Patch::Hidden(hidden) => self.hidden = *hidden,
             Patch::Faded(faded) => self.faded = *faded,
+            Patch::Retracted(retracted) => self.retracted = *retracted,
+            Patch::Tagged(tags) => self.tags.clone_from(tags),
+            Patch::Standing(superseded, valid_to) => {
+                (self.superseded, self.valid_to) = (superseded.clone(), *valid_to);
+            }
+            Patch::Text(text) => self.text.clone_from(text),
             Patch::Superseded(by, at) => {
                 let said_before = self.superseded.map_or(self.valid_to, |(_, before)| before);
                 self.superseded = Some((by.clone(), said_before));
@@ -195,6 +212,7 @@ fn episodic_changes(event: &episodic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 supersedes: Vec::new(),
                 hidden: false,
                 faded: false,
+                retracted: false,
             })
         }
         episodic::Event::Annotated(it) if it.add_tags.is_empty() && it.remove_tags.is_empty() => Vec::new(),
@@ -207,6 +225,9 @@ fn episodic_changes(event: &episodic::Event, meta: &Meta, seq: u64) -> Vec<Chang
         episodic::Event::Forgotten(it) => gone(&it.ids, it.mode),
         episodic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
         episodic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        episodic::Event::Reverted(it) => put_back(&it.items, |to| {
+            vec![Patch::Moved(to.scope.clone()), Patch::Tagged(to.tags.clone()), Patch::Hidden(to.hidden)]
+        }),
     }
 }
 
@@ -234,10 +255,11 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
                 supersedes: it.supersedes.clone(),
                 hidden: false,
                 faded: false,
+                retracted: false,
             }));
             changes
         }
-        semantic::Event::Retracted(it) => vec![Change::Remove { id: it.id.clone(), erase: false }],
+        semantic::Event::Retracted(it) => vec![Change::Patch(it.id.clone(), Patch::Retracted(true))],
         semantic::Event::Reinforced(it) => {
             vec![Change::Patch(it.id.clone(), Patch::Confidence(thousandths(it.log_odds)))]
         }
@@ -245,12 +267,22 @@ fn semantic_changes(event: &semantic::Event, meta: &Meta, seq: u64) -> Vec<Chang
             semantic::How::Supersede => {
                 vec![Change::Patch(it.other.clone(), Patch::Superseded(it.keep.clone(), now))]
             }
-            semantic::How::Retract => vec![Change::Remove { id: it.other.clone(), erase: false }],
+            semantic::How::Retract => vec![Change::Patch(it.other.clone(), Patch::Retracted(true))],
             semantic::How::BothTrue => Vec::new(),
         },
         semantic::Event::Discarded(it) => gone(&it.ids, it.mode),
         semantic::Event::Restored(it) => each(&it.ids, &Patch::Hidden(false)),
         semantic::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        semantic::Event::Reverted(it) => put_back(&it.items, |to| {
+            let by = to.superseded_by.clone().map(|by| (by, to.open_to_ms));
+            vec![
+                Patch::Moved(to.scope.clone()),
+                Patch::Standing(by, to.valid_to_ms),
+                Patch::Confidence(thousandths(to.log_odds)),
+                Patch::Retracted(to.standing == semantic::Standing::Retracted),
+                Patch::Hidden(to.hidden),
+            ]
+        }),
     }
 }
 
@@ -299,6 +331,18 @@ fn prospective_changes(event: &prospective::Event, meta: &Meta, seq: u64) -> Vec
         prospective::Event::TaskUpdated(it) => patched(&it.id, &it.title, &it.notes),
         prospective::Event::GoalUpdated(it) => patched(&it.id, &it.title, &it.measure),
         prospective::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        prospective::Event::Reverted(it) => put_back(&it.items, |to| {
+            let text = match &to.thing {
+                prospective::Thing::Task { task, .. } => {
+                    lines(&task.title, task.notes.as_deref().unwrap_or(""))
+                }
+                prospective::Thing::Goal { goal, .. } => {
+                    lines(&goal.title, goal.measure.as_deref().unwrap_or(""))
+                }
+                prospective::Thing::Trigger { .. } => return Vec::new(),
+            };
+            vec![Patch::Moved(to.scope.clone()), Patch::Text(text), Patch::Hidden(false)]
+        }),
         prospective::Event::TriggerRegistered(_) | prospective::Event::TriggerRemoved(_) => Vec::new(),
     }
 }
@@ -327,6 +371,14 @@ fn graph_changes(event: &graph::Event, meta: &Meta, seq: u64) -> Vec<Change> {
         graph::Event::EntityDeleted(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(true)),
         graph::Event::EntityRestored(it) => each(std::slice::from_ref(&it.id), &Patch::Hidden(false)),
         graph::Event::Relocated(it) => each(&it.ids, &Patch::Moved(it.to.clone())),
+        graph::Event::Reverted(it) => put_back(&it.items, |to| match to {
+            graph::Image::Entity { scope, entity, into, deleted } => vec![
+                Patch::Moved(scope.clone()),
+                Patch::Text(lines(&entity.name, &entity.aliases.join("\n"))),
+                Patch::Hidden(*deleted || into.is_some()),
+            ],
+            graph::Image::Edge { .. } => Vec::new(),
+        }),
         graph::Event::EdgeAdded(_) | graph::Event::EdgeInvalidated(_) => Vec::new(),
     }
 }
@@ -353,6 +405,15 @@ fn put(document: Document) -> Vec<Change> {
 
 fn each(ids: &[Id], patch: &Patch) -> Vec<Change> {
     ids.iter().map(|id| Change::Patch(id.clone(), patch.clone())).collect()
+}
+
+/// Items as they stood: the patches of their images, and out of sight where there is none.
+fn put_back<T>(items: &[Past<T>], patches: impl Fn(&T) -> Vec<Patch>) -> Vec<Change> {
+    let of = |past: &Past<T>| past.to.as_ref().map_or_else(|| vec![Patch::Hidden(true)], &patches);
+    items
+        .iter()
+        .flat_map(|past| of(past).into_iter().map(|patch| Change::Patch(past.id.clone(), patch)))
+        .collect()
 }
 
 fn gone(ids: &[Id], mode: Forgetting) -> Vec<Change> {

@@ -50,7 +50,7 @@ use vectors::{Quantized, Vectors};
 /// Name of the projection.
 const NAME: &str = "search";
 /// Version of this code: another one than the stored means rebuild.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Changes that wait in memory before they are committed even without a pause.
 const COMMIT_CHANGES: usize = 20_000;
 /// Changes worth a commit in a pause; fewer wait, and are read from the log again after a restart.
@@ -342,7 +342,10 @@ impl Search {
                 else {
                     return Ok(());
                 };
-                let same_text = !matches!(patch, document::Patch::Lines(..) | document::Patch::More(_));
+                let same_text = !matches!(
+                    patch,
+                    document::Patch::Lines(..) | document::Patch::More(_) | document::Patch::Text(_)
+                );
                 self.put(document.patched(&patch), vector.filter(|_| same_text))
             }
         }

@@ -77,6 +77,7 @@ mod tests {
             supersedes: Vec::new(),
             hidden: false,
             faded: false,
+            retracted: false,
         }
     }
 

@@ -191,8 +191,8 @@ impl Table {
             tags: document.tags.iter().map(|tag| self.tags.number(tag)).collect(),
             confidence: document.confidence,
             superseded: document.superseded.is_some(),
-            hidden: document.hidden,
             faded: document.faded,
+            hidden: document.hidden || document.retracted,
             fingerprint,
         };
         if facts.actor != NONE {

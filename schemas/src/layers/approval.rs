@@ -285,3 +285,10 @@ pub struct Redeemed {
     /// The approval.
     pub id: Id,
 }
+
+crate::undo! {
+    Requested(_) => Undo::never("deny it: athena deny"),
+    Granted(_) => Undo::never("an approval counts once, or until it expires; deny what comes next"),
+    Denied(_) => Undo::never("ask again: what was denied can be run anew"),
+    Redeemed(_) => Undo::never("what was approved has been done"),
+}

@@ -252,6 +252,15 @@ impl<T> Paged<T> {
     }
 }
 
+/// An item and how it stood at some time, as a layer's `revert` puts it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past<T> {
+    /// The item.
+    pub id: Id,
+    /// How it stood; missing where it was not there yet.
+    pub to: Option<T>,
+}
+
 /// What forgetting means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]

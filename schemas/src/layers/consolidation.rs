@@ -644,3 +644,13 @@ pub struct Configured {
     /// All of them, as they are now.
     pub settings: Settings,
 }
+
+crate::undo! {
+    Pinned(it) => Undo::Call {
+        op: "consolidation/pin",
+        params: serde_json::json!({"id": it.id, "pinned": !it.pinned}),
+    },
+    Consolidated(it) => Undo::Call { op: "consolidation/undo", params: serde_json::json!({"run": it.run}) },
+    Undone(_) => Undo::never("run the pass again: consolidation/consolidate"),
+    Configured(_) => Undo::never("configure it anew: consolidation/configure"),
+}

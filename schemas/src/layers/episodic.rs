@@ -2,7 +2,9 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Forgetting, Hit, Object, Origin, Paged, Prov, Range, Time, fifty, ten};
+use crate::layers::common::{
+    Ack, Forgetting, Hit, Object, Origin, Paged, Past, Prov, Range, Time, fifty, ten,
+};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -17,6 +19,7 @@ crate::layer! {
             forget: Forget,
             restore: Restore,
             relocate: Relocate,
+            revert: Revert,
         }
         queries {
             recall: Recall,
@@ -39,6 +42,7 @@ crate::events! {
         Forgotten = 0x0103 "forgotten" v 1 {},
         Restored = 0x0104 "restored" v 1 {},
         Relocated = 0x0105 "relocated" v 1 {},
+        Reverted = 0x0106 "reverted" v 1 {},
     }
 }
 
@@ -250,6 +254,34 @@ impl Operation for Relocate {
         risk: Risk::Medium,
         audience: Audience::System,
         example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Put items back as they stood: how changes are undone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {
+    /// The items.
+    #[schemars(schema_with = "crate::operation::any")]
+    pub items: Vec<Past<Image>>,
+}
+
+/// How many items were put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// How many items.
+    pub items: u32,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl Operation for Revert {
+    type Returns = PutBack;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        audience: Audience::System,
+        example: r#"{"items": [{"id": "ep_0", "to": null}]}"#,
         ..Traits::DEFAULT
     };
 }
@@ -603,4 +635,40 @@ pub struct Relocated {
     pub ids: Vec<Id>,
     /// Where they belong.
     pub to: Scope,
+}
+
+/// What can change of an episode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where it belongs.
+    pub scope: Scope,
+    /// Whether it is hidden.
+    pub hidden: bool,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Importance in thousandths.
+    pub importance: u16,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Free-form data, JSON; empty for none.
+    pub meta: String,
+}
+
+/// Items stand again as they stood before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The items.
+    pub items: Vec<Past<Image>>,
+}
+
+crate::undo! {
+    Remembered(it) => Undo::items([&it.id]),
+    Annotated(it) => Undo::items([&it.id]),
+    Forgotten(it) => match it.mode {
+        Forgetting::Hide => Undo::items(&it.ids),
+        Forgetting::Erase => Undo::never("its content was destroyed with its key; nothing brings it back"),
+    },
+    Restored(it) => Undo::items(&it.ids),
+    Relocated(it) => Undo::items(&it.ids),
+    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

@@ -4,7 +4,7 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Hit, Object, Origin, Prov, Time, ten};
+use crate::layers::common::{Ack, Hit, Object, Origin, Past, Prov, Time, ten};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -22,6 +22,7 @@ crate::layer! {
             delete_entity: DeleteEntity,
             restore_entity: RestoreEntity,
             relocate: Relocate,
+            revert: Revert,
         }
         queries {
             get_entity: GetEntity,
@@ -48,6 +49,7 @@ crate::events! {
         EntityDeleted = 0x0507 "entity_deleted" v 1 {},
         EntityRestored = 0x0508 "entity_restored" v 1 {},
         Relocated = 0x0509 "relocated" v 1 {},
+        Reverted = 0x050a "reverted" v 1 {},
     }
 }
 
@@ -300,6 +302,34 @@ pub struct Moved {
     /// Position in the log; missing where nothing was moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seq: Option<u64>,
+}
+
+/// Put items back as they stood: how changes are undone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {
+    /// The items.
+    #[schemars(schema_with = "crate::operation::any")]
+    pub items: Vec<Past<Image>>,
+}
+
+/// How many items were put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// How many items.
+    pub items: u32,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl Operation for Revert {
+    type Returns = PutBack;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        audience: Audience::System,
+        example: r#"{"items": [{"id": "en_0", "to": null}]}"#,
+        ..Traits::DEFAULT
+    };
 }
 
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -679,4 +709,53 @@ pub struct Relocated {
     pub ids: Vec<Id>,
     /// Where they belong.
     pub to: Scope,
+}
+
+/// A part of the graph as it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Image {
+    /// An entity.
+    Entity {
+        /// Where it belongs.
+        scope: Scope,
+        /// Its names and attributes.
+        entity: EntityAdded,
+        /// The entity that a merge made it part of.
+        into: Option<Id>,
+        /// Whether it is deleted.
+        deleted: bool,
+    },
+    /// An edge.
+    Edge {
+        /// What it joins, and how long it holds.
+        edge: EdgeAdded,
+        /// When it was recorded that it holds no longer, milliseconds since 1970.
+        closed_ms: Option<u64>,
+        /// The end of its validity before that.
+        open_to_ms: Option<i64>,
+        /// Why.
+        reason: Option<String>,
+        /// Whether it was taken back.
+        hidden: bool,
+    },
+}
+
+/// Items stand again as they stood before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The items.
+    pub items: Vec<Past<Image>>,
+}
+
+crate::undo! {
+    EntityAdded(it) => Undo::items([&it.id]),
+    EntityUpdated(it) => Undo::items([&it.id]),
+    EntitiesMerged(it) => Undo::items(&it.merged),
+    EntitySplit(it) => Undo::items([&it.id, &it.into].into_iter().chain(&it.edges)),
+    EdgeAdded(it) => Undo::items([&it.id]),
+    EdgeInvalidated(it) => Undo::items([&it.id]),
+    EntityDeleted(it) => Undo::items([&it.id]),
+    EntityRestored(it) => Undo::items([&it.id]),
+    Relocated(it) => Undo::items(&it.ids),
+    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

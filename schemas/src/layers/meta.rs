@@ -418,3 +418,5 @@ pub struct Rated {
     /// Why.
     pub note: Option<String>,
 }
+
+crate::undo! { Rated(_) => Undo::never("every rating counts; rate it again: meta/rate") }

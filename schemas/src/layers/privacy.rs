@@ -122,3 +122,9 @@ pub struct Missed {
     /// What the release was for.
     pub purpose: String,
 }
+
+crate::undo! {
+    Minted(_) => Undo::Record,
+    Revealed(_) => Undo::never("what was seen was seen"),
+    Missed(_) => Undo::Record,
+}

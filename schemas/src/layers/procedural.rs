@@ -644,3 +644,17 @@ pub struct Relocated {
     /// Where they belong.
     pub to: Scope,
 }
+
+crate::undo! {
+    Learned(it) => match it.version {
+        1 => Undo::Call { op: "procedural/archive", params: serde_json::json!({"name": it.name}) },
+        version => Undo::Call {
+            op: "procedural/rollback",
+            params: serde_json::json!({"name": it.name, "to": version - 1, "reason": "undone"}),
+        },
+    },
+    Executed(_) => Undo::Record,
+    OutcomeRecorded(_) => Undo::never("an outcome counts; record another with procedural/record_outcome"),
+    Archived(_) => Undo::never("learn the procedure again: procedural/versions has its code"),
+    Relocated(_) => Undo::never("move it back: store/move"),
+}

@@ -4,8 +4,9 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Paged, Time, fifty};
+use crate::layers::common::{Ack, Paged, Past, Time, fifty};
 use crate::operation::{Audience, Operation, Traits};
+use crate::risk::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,7 @@ crate::layer! {
             register_trigger: RegisterTrigger,
             remove_trigger: RemoveTrigger,
             relocate: Relocate,
+            revert: Revert,
         }
         queries {
             get_task: GetTask,
@@ -43,6 +45,7 @@ crate::events! {
         TriggerRegistered = 0x0405 "trigger_registered" v 1 {},
         TriggerRemoved = 0x0406 "trigger_removed" v 1 {},
         Relocated = 0x0407 "relocated" v 1 {},
+        Reverted = 0x0408 "reverted" v 1 {},
     }
 }
 
@@ -401,6 +404,34 @@ pub struct Moved {
     pub seq: Option<u64>,
 }
 
+/// Put items back as they stood: how changes are undone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {
+    /// The items.
+    #[schemars(schema_with = "crate::operation::any")]
+    pub items: Vec<Past<Image>>,
+}
+
+/// How many items were put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// How many items.
+    pub items: u32,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl Operation for Revert {
+    type Returns = PutBack;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        audience: Audience::System,
+        example: r#"{"items": [{"id": "ta_0", "to": null}]}"#,
+        ..Traits::DEFAULT
+    };
+}
+
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Get a task by its id.
@@ -709,4 +740,59 @@ pub struct Relocated {
     pub ids: Vec<Id>,
     /// Where they belong.
     pub to: Scope,
+}
+
+/// An intention as it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where it belongs.
+    pub scope: Scope,
+    /// What it is.
+    pub thing: Thing,
+}
+
+/// A task, goal or trigger as it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Thing {
+    /// A task.
+    Task {
+        /// Its content.
+        task: TaskCreated,
+        /// Where it stands.
+        status: Status,
+        /// Not to be brought up before, milliseconds since 1970.
+        snoozed_until_ms: Option<i64>,
+        /// How it ended.
+        outcome: Option<String>,
+    },
+    /// A goal.
+    Goal {
+        /// Its content.
+        goal: GoalCreated,
+        /// Where it stands.
+        status: Status,
+    },
+    /// A trigger; it never changes.
+    Trigger {
+        /// Whether it still fires.
+        active: bool,
+    },
+}
+
+/// Items stand again as they stood before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The items.
+    pub items: Vec<Past<Image>>,
+}
+
+crate::undo! {
+    TaskCreated(it) => Undo::items([&it.id]),
+    TaskUpdated(it) => Undo::items([&it.id]),
+    GoalCreated(it) => Undo::items([&it.id]),
+    GoalUpdated(it) => Undo::items([&it.id]),
+    TriggerRegistered(it) => Undo::items([&it.id]),
+    TriggerRemoved(it) => Undo::items([&it.id]),
+    Relocated(it) => Undo::items(&it.ids),
+    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

@@ -544,3 +544,5 @@ pub struct Judged {
     /// What told them apart at the time.
     pub lessons: Vec<Lesson>,
 }
+
+crate::undo! { Judged(_) => Undo::never("every judgement counts; judge again: rag/feedback") }

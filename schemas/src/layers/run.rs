@@ -933,6 +933,25 @@ pub struct SessionExpired {
     pub key: String,
 }
 
+crate::undo! {
+    Started(_) => Undo::Record,
+    Called(it) => match it.effect {
+        Effect::ReadOnly | Effect::Command => Undo::Record,
+        Effect::Idempotent | Effect::Unknown => Undo::never(format!("{} was called: what it did lies outside Athena", it.op)),
+    },
+    Answered(_) => Undo::Record,
+    TimerSet(_) => Undo::Record,
+    TimerFired(_) => Undo::Record,
+    Waiting(_) => Undo::Record,
+    Resumed(_) => Undo::Record,
+    Interrupted(_) => Undo::Record,
+    Violated(_) => Undo::Record,
+    Finished(_) => Undo::Record,
+    BlobKept(_) => Undo::Record,
+    StateSaved(_) => Undo::never("the session's state was saved; a later run of the session can set it anew"),
+    SessionExpired(_) => Undo::never("the session's state was let go"),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Forgetting, Hit, Origin, Paged, Prov, Time, fifty, ten};
+use crate::layers::common::{Ack, Forgetting, Hit, Origin, Paged, Past, Prov, Time, fifty, ten};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -22,6 +22,7 @@ crate::layer! {
             discard: Discard,
             restore: Restore,
             relocate: Relocate,
+            revert: Revert,
         }
         queries {
             search: Search,
@@ -45,6 +46,7 @@ crate::events! {
         Discarded = 0x0205 "discarded" v 1 {},
         Restored = 0x0206 "restored" v 1 {},
         Relocated = 0x0207 "relocated" v 1 {},
+        Reverted = 0x0208 "reverted" v 1 {},
     }
 }
 
@@ -349,6 +351,34 @@ impl Operation for Relocate {
         risk: Risk::Medium,
         audience: Audience::System,
         example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Put items back as they stood: how changes are undone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Revert {
+    /// The items.
+    #[schemars(schema_with = "crate::operation::any")]
+    pub items: Vec<Past<Image>>,
+}
+
+/// How many items were put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// How many items.
+    pub items: u32,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl Operation for Revert {
+    type Returns = PutBack;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        audience: Audience::System,
+        example: r#"{"items": [{"id": "fa_0", "to": null}]}"#,
         ..Traits::DEFAULT
     };
 }
@@ -698,4 +728,54 @@ pub struct Relocated {
     pub ids: Vec<Id>,
     /// Where they belong.
     pub to: Scope,
+}
+
+/// What can change of a fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// Where it belongs.
+    pub scope: Scope,
+    /// Whether it is hidden.
+    pub hidden: bool,
+    /// What became of it.
+    pub standing: Standing,
+    /// The fact that took its place.
+    pub superseded_by: Option<Id>,
+    /// When it stopped being current, milliseconds since 1970.
+    pub closed_ms: Option<u64>,
+    /// True until this time, milliseconds since 1970.
+    pub valid_to_ms: Option<i64>,
+    /// The end of its validity before it was closed.
+    pub open_to_ms: Option<i64>,
+    /// Why it was replaced or taken back.
+    pub reason: Option<String>,
+    /// Confidence: log-odds in millionths.
+    pub log_odds: i32,
+    /// Its confidence over time: recorded when, log-odds in millionths.
+    pub sureness: Vec<(u64, i32)>,
+    /// The items it rests on.
+    pub evidence: Vec<Id>,
+    /// Facts that are held true beside it, although they seem to contradict it.
+    pub settled: Vec<Id>,
+}
+
+/// Items stand again as they stood before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// The items.
+    pub items: Vec<Past<Image>>,
+}
+
+crate::undo! {
+    Stored(it) => Undo::items(std::iter::once(&it.id).chain(&it.supersedes)),
+    Retracted(it) => Undo::items([&it.id]),
+    Reinforced(it) => Undo::items([&it.id]),
+    ConflictResolved(it) => Undo::items([&it.keep, &it.other]),
+    Discarded(it) => match it.mode {
+        Forgetting::Hide => Undo::items(&it.ids),
+        Forgetting::Erase => Undo::never("its content was destroyed with its key; nothing brings it back"),
+    },
+    Restored(it) => Undo::items(&it.ids),
+    Relocated(it) => Undo::items(&it.ids),
+    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

@@ -15,6 +15,7 @@ crate::layer! {
             note_export: NoteExport,
             note_import: NoteImport,
             note_erasure: NoteErasure,
+            note_undo: NoteUndo,
         }
         queries { list_scopes: ListScopes }
         services {
@@ -25,6 +26,7 @@ crate::layer! {
             verify: Verify,
             rebuild: Rebuild,
             health: Health,
+            undo: Undo,
         }
     }
 }
@@ -35,6 +37,7 @@ crate::events! {
         Exported = 0x0901 "exported" v 1 {},
         Imported = 0x0902 "imported" v 1 {},
         ScopeErased = 0x0903 "scope_erased" v 1 {},
+        Undone = 0x0904 "undone" v 1 {},
     }
 }
 
@@ -122,8 +125,11 @@ pub struct ImportDone {
     pub added: u64,
     /// How many were there before.
     pub deduped: u64,
-    /// Lines that hold no memory, with why; at most 100 are named.
+    /// Lines that hold no memory, with why; at most 1,000 are named.
     pub rejected: Vec<Rejected>,
+    /// Position of the record of it: what `athena undo` takes back. Missing where nothing was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 /// A line that could not be imported.
@@ -283,6 +289,71 @@ impl Operation for Health {
     const TRAITS: Traits = Traits { tags: &["status", "ping", "lag"], ..Traits::DEFAULT };
 }
 
+/// Take back what an event, a run, an import or an earlier undo did, by new events: every item stands again as it stood before.
+/// What was built on it since stops it, unless forced. Undoing an undo does it again.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// A position in the log, an event's id, a run (`run_…`), a consolidation pass (`co_…`), or an item: its last change.
+    pub target: String,
+    /// Only say what would be taken back.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Take it back although the same items were changed since; those later changes are lost with it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UndoDone {
+    /// The events taken back, the last one first.
+    pub undone: Vec<UndoneEvent>,
+    /// The events that cannot be, with why.
+    pub kept: Vec<KeptEvent>,
+    /// How many items stand as before.
+    pub items: u32,
+    /// Position of the record of it; undo that to do it all again. Missing where nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+/// An event that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UndoneEvent {
+    /// Its position.
+    pub seq: u64,
+    /// Its kind, such as `semantic.stored`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it had changed, or the operation that takes it back.
+    pub by: Vec<String>,
+}
+
+/// An event that cannot be taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptEvent {
+    /// Its position.
+    pub seq: u64,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Why not, and what to do instead.
+    pub why: String,
+}
+
+impl Operation for Undo {
+    type Returns = UndoDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        audience: Audience::Human,
+        cost: 50,
+        tags: &["revert", "take back", "rollback", "redo"],
+        example: r#"{"target": "1", "dry_run": true}"#,
+        ..Traits::DEFAULT
+    };
+}
+
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// List the scopes that hold items, within the caller's.
@@ -376,6 +447,27 @@ impl Operation for NoteErasure {
     };
 }
 
+/// Record that something was taken back, so that this can be taken back too.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteUndo {
+    /// What was named.
+    pub target: String,
+    /// Positions of the events taken back.
+    pub undone: Vec<u64>,
+    /// Positions of the events that did it.
+    pub by: Vec<u64>,
+}
+
+impl Operation for NoteUndo {
+    type Returns = Noted;
+    const TRAITS: Traits = Traits {
+        audience: Audience::System,
+        example: r#"{"target": "1", "undone": [1], "by": [2]}"#,
+        ..Traits::DEFAULT
+    };
+}
+
 // ── Events ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Memories left the store.
@@ -407,4 +499,22 @@ pub struct ScopeErased {
     pub erased: u64,
     /// How many keys were destroyed.
     pub keys: u64,
+}
+
+/// Something was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undone {
+    /// What was named.
+    pub target: String,
+    /// Positions of the events taken back.
+    pub undone: Vec<u64>,
+    /// Positions of the events that did it.
+    pub by: Vec<u64>,
+}
+
+crate::undo! {
+    Exported(_) => Undo::never("the file is out of Athena's reach; delete it"),
+    Imported(it) => Undo::Made(it.ids.clone()),
+    ScopeErased(_) => Undo::never("its keys were destroyed; nothing brings it back"),
+    Undone(it) => Undo::Events(it.by.clone()),
 }

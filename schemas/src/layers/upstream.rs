@@ -605,3 +605,15 @@ pub struct Declined {
     /// What it wanted, in short.
     pub what: String,
 }
+
+crate::undo! {
+    Added(it) => Undo::Call { op: "upstream/remove", params: serde_json::json!({"server": it.server}) },
+    Removed(_) => Undo::never("add it again: athena upstream add"),
+    Pinned(_) => Undo::Record,
+    Quarantined(_) => Undo::never("look at the tool, then: athena upstream accept"),
+    Accepted(_) => Undo::never("remove the server, or take the tool out of its configuration"),
+    Vanished(_) => Undo::Record,
+    Failed(_) => Undo::Record,
+    Declined(_) => Undo::Record,
+    Granted(_) => Undo::never("sign in again: athena upstream auth"),
+}
