@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 mod demo;
+mod discreet;
 pub mod embed;
 pub mod importers;
 mod links;

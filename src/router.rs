@@ -134,11 +134,13 @@ impl Router {
         if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
             let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
             authorise(caller, entry)?;
-            // Parsed as it came, so that an error names the caller's own field; parsed again only where a token took a value's place.
+            // Parsed as it came, so that an error names the caller's own field; parsed again only where something was put in.
             let call = catalog::parse(&request.op, request.params.clone())?;
-            let (params, replaced) = self.parts.tokenizer.tokenize(&cx, request.params).await?;
+            let (mut params, replaced) = self.parts.tokenizer.tokenize(&cx, request.params).await?;
             self.parts.guard.permit(&cx, &request.op, &params).await?;
-            let call = if replaced.total() == 0 { call } else { catalog::parse(&request.op, params)? };
+            let labelled = self.parts.guard.from_outside(&cx) && label(&request.op, &mut params);
+            let same = replaced.total() == 0 && !labelled;
+            let call = if same { call } else { catalog::parse(&request.op, params)? };
             return match call {
                 Call::Command(command) => self.command(cx, entry, command).await,
                 Call::Query(query) => self.query(cx, entry, query).await,
@@ -249,7 +251,7 @@ impl athena_schemas::ports::Router for Router {
     fn call<'a>(&'a self, caller: &'a Caller, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
         Box::pin(async move {
             let (begun, op) = (Instant::now(), request.op.clone());
-            let outcome = self.route(caller, request).await;
+            let outcome = self.route(caller, request).await.map_err(crate::discreet::refusal);
             let ended = if outcome.is_ok() { "ok" } else { "refused" };
             metrics::histogram!("athena_operation_duration_seconds", "op" => op, "outcome" => ended)
                 .record(begun.elapsed().as_secs_f64());
@@ -273,6 +275,25 @@ fn authorise(caller: &Caller, entry: &Entry) -> Result<(), Refusal> {
     // To an agent such an operation does not exist; its name is no secret, but neither is it an invitation.
     Err(Refusal::denied(format!("{} is not for {:?} callers", entry.id(), caller.party).to_lowercase())
         .hint("a person can do this at the command line"))
+}
+
+/// Labels what code stores after it has had content from outside: whoever recalls it is told, whatever the code said. Whether
+/// anything was labelled.
+fn label(op: &str, params: &mut Value) -> bool {
+    let items: Vec<&mut Value> = match op {
+        "episodic/remember" | "semantic/store" => vec![params],
+        "episodic/bulk_remember" => {
+            params.get_mut("events").and_then(Value::as_array_mut).into_iter().flatten().collect()
+        }
+        "semantic/bulk_store" => {
+            params.get_mut("facts").and_then(Value::as_array_mut).into_iter().flatten().collect()
+        }
+        _ => return false,
+    };
+    for item in items.into_iter().filter_map(Value::as_object_mut) {
+        item.insert("untrusted".into(), true.into());
+    }
+    true
 }
 
 fn starting() -> Refusal {

@@ -367,10 +367,17 @@ impl Ground {
         let opener = LogHandle::claim(location)?;
         let models = folder.as_ref().map(|folder| Shelf::new(folder.join("models"))).unwrap_or_default();
         let model = models.resolve(config.model.dir.as_deref())?;
-        let options = LibraryOptions { folder: folder.map(|folder| folder.join("views")), model };
+        let views = folder.map(|folder| folder.join("views"));
+        let read = || Library::open(LibraryOptions { folder: views.clone(), model: model.clone() });
         let (log, library) = std::thread::scope(|scope| {
             let log = scope.spawn(|| opener.open(&LogOptions { mode, ..LogOptions::default() }));
-            let library = Library::open(options);
+            let library = read().or_else(|error| {
+                // Nothing is true but what is in the log: read models that do not open are made anew from it.
+                let Some(views) = &views else { return Err(error) };
+                tracing::warn!(%error, "the read models do not open; they are built anew from the log");
+                let _ = std::fs::remove_dir_all(views);
+                read()
+            });
             let log = log.join().unwrap_or_else(|_| Err(LogError::Io("opening the log panicked".into())));
             (log, library)
         });
@@ -388,10 +395,13 @@ fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guar
     let upstreams = upstreams.clone();
     let reaches = Arc::new(move |op: &str| {
         let tool = upstreams.tool(op);
+        let open_world = tool.as_ref().and_then(|tool| tool.annotations.open_world_hint);
         Reach {
             risk: tool.as_ref().map_or(athena_schemas::risk::Risk::Medium, |tool| tool.risk),
             writes: upstreams.effect(op) != Effect::Read,
-            outbound: tool.is_none_or(|tool| tool.annotations.open_world_hint == Some(true)),
+            // MCP takes a tool for one of the open world unless it says otherwise.
+            outbound: open_world != Some(false),
+            declared: open_world == Some(true) || tool.is_none(),
         }
     });
     Ok(Guard::new(

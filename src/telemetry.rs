@@ -57,6 +57,8 @@ fn own(wanted: &str) -> String {
         );
     }
     directives.extend(CAPPED.iter().map(|name| format!("{name}=warn")));
+    // What went wrong with a request is told to who made it, in our own words; rmcp would repeat it in the log.
+    directives.push("rmcp::service=error".into());
     directives.join(",")
 }
 

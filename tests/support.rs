@@ -203,6 +203,19 @@ impl Mcp {
         self.answer(id)
     }
 
+    /// A request under an id of the test's own, and its answer.
+    pub(crate) fn ask_as(&mut self, id: u64, method: &str, params: Value) -> Value {
+        self.say(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
+        self.answer(id)
+    }
+
+    /// A line as it is, whatever it is.
+    pub(crate) fn raw(&mut self, line: &[u8]) {
+        self.input.write_all(line).unwrap();
+        self.input.write_all(b"\n").unwrap();
+        self.input.flush().unwrap();
+    }
+
     /// What a tool answered.
     pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Value {
         let answer = self.ask("tools/call", json!({"name": tool, "arguments": arguments}));
@@ -227,4 +240,177 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
         if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
     }
     all
+}
+
+/// A server behind Athena that does as the test says and writes down what it is asked: `support/mirror.py`.
+pub(crate) struct Mirror(PathBuf);
+
+impl Mirror {
+    /// Puts one behind a store under a name, before the store's daemon starts. Its tools are `(name, annotations)`.
+    pub(crate) fn behind(store: &Store, name: &str, tools: &[(&str, Value)]) -> Self {
+        let folder = store.path().with_file_name(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(store.path()).unwrap();
+        let mirror = Self(folder);
+        mirror.offer(tools);
+        let file = store.path().join("upstreams.json");
+        let mut all: Value = std::fs::read(&file)
+            .map_or_else(|_| json!({"mcpServers": {}}), |bytes| serde_json::from_slice(&bytes).unwrap());
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/mirror.py");
+        all["mcpServers"][name] = json!({"command": "python3", "args": [script, mirror.0]});
+        std::fs::write(file, all.to_string()).unwrap();
+        mirror
+    }
+
+    fn offer(&self, tools: &[(&str, Value)]) {
+        let tools: Vec<Value> = tools
+            .iter()
+            .map(|(name, hints)| {
+                json!({"name": name, "description": "Does it.", "inputSchema": {"type": "object"}, "annotations": hints})
+            })
+            .collect();
+        std::fs::write(self.0.join("tools.json"), json!(tools).to_string()).unwrap();
+    }
+
+    /// What a tool answers from now on.
+    pub(crate) fn says(&self, tool: &str, text: &str) {
+        std::fs::write(self.0.join("answers.json"), json!({tool: text}).to_string()).unwrap();
+    }
+
+    /// The calls it was made.
+    pub(crate) fn book(&self) -> Vec<Value> {
+        let book = std::fs::read_to_string(self.0.join("book.jsonl")).unwrap_or_default();
+        book.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Store {
+    /// Requests a line each over `athena call --jsonl`; their answers in order.
+    pub(crate) fn calls(&self, requests: &[Value]) -> Vec<Value> {
+        let lines: String = requests.iter().map(|request| format!("{request}\n")).collect();
+        let output = self.feed(&["call", "--jsonl"], &lines);
+        let answers: Vec<Value> =
+            text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(answers.len(), requests.len(), "{}", text(&output.stderr));
+        answers
+    }
+
+    /// What a run of JavaScript came to.
+    pub(crate) fn execute(&self, code: &str) -> Value {
+        let request = json!({"op": "run/execute", "params": {"code": code, "language": "js"}});
+        self.calls(&[request]).remove(0)["result"].clone()
+    }
+
+    /// The events of a type, or all, as they are exported.
+    pub(crate) fn events(&self, kind: Option<&str>) -> Vec<Value> {
+        let mut arguments = vec!["--json", "log", "export"];
+        arguments.extend(kind.iter().flat_map(|kind| ["--type", kind]));
+        let output = self.run(&arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// `athena serve --http` on a port of its own, spoken to byte by byte.
+pub(crate) struct Http {
+    child: Child,
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+    /// Its bearer token.
+    pub token: String,
+}
+
+/// What HTTP answered.
+pub(crate) struct Heard {
+    /// The status.
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    /// The rest.
+    pub body: String,
+}
+
+impl Heard {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl Http {
+    /// Starts it.
+    pub(crate) fn start(store: &Store) -> Self {
+        let mut child =
+            store.command(&["serve", "--http", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let said =
+            lines.find_map(|line| line.unwrap().split_once("MCP at http://").map(|(_, at)| at.to_owned()));
+        let said = said.expect("it says where it listens");
+        // What it says later has a reader, too.
+        std::thread::spawn(move || lines.for_each(drop));
+        let address = said.split('/').next().unwrap().parse().unwrap();
+        let token = std::fs::read_to_string(store.path().join("http.token")).unwrap();
+        Self { child, address, token }
+    }
+
+    /// One request, headers as they are given; a body makes it a POST.
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Heard {
+        use std::io::Read;
+        let mut stream = std::net::TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(format!("{request}\r\n{body}").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = text(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+        Heard { status, head: head.to_owned(), body: body.to_owned() }
+    }
+
+    /// A message of MCP with everything a good client sends, and more or other headers.
+    pub(crate) fn post(&self, message: &Value, more: &[(&str, &str)]) -> Heard {
+        let host = self.address.to_string();
+        let bearer = format!("Bearer {}", self.token);
+        let mut headers = vec![
+            ("Host", host.as_str()),
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Accept", "application/json, text/event-stream"),
+        ];
+        for (name, value) in more {
+            headers.retain(|(known, _)| known != name);
+            if !value.is_empty() {
+                headers.push((name, value));
+            }
+        }
+        self.ask("POST", "/mcp", &headers, &message.to_string())
+    }
+
+    /// The first message of a client.
+    pub(crate) fn hello() -> Value {
+        json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
+    }
+
+    /// Says hello; the session's id.
+    pub(crate) fn session(&self) -> String {
+        let heard = self.post(&Self::hello(), &[]);
+        assert_eq!(heard.status, 200, "{}\n{}", heard.head, heard.body);
+        heard.header("mcp-session-id").expect("a session").to_owned()
+    }
+}
+
+impl Drop for Http {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }

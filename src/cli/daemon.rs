@@ -53,6 +53,7 @@ impl Daemon {
 }
 
 async fn run(session: &Session, idle: Option<u64>) -> Done {
+    crate::daemon::memory::keep_private();
     let config = session.config()?;
     let idle = idle.unwrap_or(config.daemon.idle_s);
     let options = Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };

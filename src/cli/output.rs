@@ -219,7 +219,8 @@ fn one_line(text: &str) -> String {
 }
 
 fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// A field of an object as text: a string bare, anything else as JSON, nothing for null.
@@ -249,6 +250,25 @@ mod tests {
         let json = escape_json(&serde_json::json!({"a": "\u{1b}\u{9b}\u{202e}"}).to_string());
         assert_eq!(json, r#"{"a":"\u001b\u009b\u202e"}"#);
         assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["a"], "\u{1b}\u{9b}\u{202e}");
+    }
+
+    /// A payload that forges a line or drives the terminal: every control, and what ends lines or turns them in Unicode, is
+    /// spelt out in text and in JSON; in a table a line break is a space.
+    #[test]
+    fn stride_r04() {
+        let hostile = (0..=0x1f).chain(0x7f..=0x9f).chain([0x2028, 0x2029, 0x200e, 0x200f, 0x202e, 0x2066]);
+        for c in hostile.filter_map(char::from_u32).filter(|c| !matches!(c, '\n' | '\t')) {
+            let text = format!("before{c}[2Jafter");
+            assert!(
+                !escape(&text).contains(c) && escape(&text).starts_with("before\\u{"),
+                "{:x}",
+                u32::from(c)
+            );
+            let json = escape_json(&serde_json::json!({ "a": text }).to_string());
+            assert!(!json.contains(c), "{:x}", u32::from(c));
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["a"], text);
+        }
+        assert_eq!(one_line("a\n2 approval.granted\r\nb"), "a 2 approval.granted b");
     }
 
     #[test]

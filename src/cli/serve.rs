@@ -63,6 +63,7 @@ impl Serve {
     }
 
     async fn http(&self, session: &Session, address: SocketAddr) -> Done {
+        beyond_this_machine(address, &self.allow_host)?;
         let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
             Refusal::new(Code::Unavailable, format!("{address} cannot be listened at: {e}"))
                 .hint("another port, such as --http 127.0.0.1:0")
@@ -129,6 +130,16 @@ struct Ways {
     people: Arc<dyn Router>,
     /// What closes the store, where this process has it open.
     closing: Option<Closing>,
+}
+
+/// Whoever serves more than this machine says in so many words what the server is called there: an address that slipped into the
+/// settings opens nothing.
+fn beyond_this_machine(address: SocketAddr, names: &[String]) -> Result<(), Refusal> {
+    if address.ip().is_loopback() || !names.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::denied(format!("{address} can be reached from other machines"))
+        .hint("--http 127.0.0.1:0, or name what it is called there: --allow-host HOST:PORT"))
 }
 
 /// The fixtures of the conformance suite: no store, no token, and therefore this machine alone.

@@ -288,3 +288,22 @@ pub(crate) fn human(scope: Scope) -> Caller {
 pub(crate) fn agent(name: String, scope: Scope) -> Caller {
     Caller { party: Party::Agent, channel: Channel::Mcp, name, holds: scope.clone(), scope, run: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::attach::greeting;
+
+    /// Another user of the machine connects to the socket: shown out, whatever the greeting asks for.
+    #[test]
+    fn stride_s19() {
+        let own = nix::unistd::getuid().as_raw();
+        for mode in [Mode::Calls, Mode::AgentCalls, Mode::Status, Mode::Drain] {
+            assert!(admit(greeting(mode.clone()), own, false).is_ok());
+            for other in [own + 1, own.wrapping_add(1_000), 65_534] {
+                let refusal = admit(greeting(mode.clone()), other, false).unwrap_err();
+                assert_eq!(refusal.code, Code::Denied);
+            }
+        }
+    }
+}

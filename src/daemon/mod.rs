@@ -10,6 +10,7 @@ pub mod client;
 pub(crate) mod connections;
 pub(crate) mod journal;
 pub(crate) mod lines;
+pub(crate) mod memory;
 pub mod place;
 pub mod protocol;
 pub mod relay;

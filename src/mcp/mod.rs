@@ -6,6 +6,7 @@
 
 mod approval;
 pub mod conformance;
+mod defang;
 mod handler;
 pub mod http;
 mod legacy;

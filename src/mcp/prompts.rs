@@ -30,6 +30,7 @@ pub(super) fn list() -> Vec<Prompt> {
 pub(super) fn get(name: &str, arguments: Option<&Map<String, Value>>) -> Result<GetPromptResult, ErrorData> {
     let Some(written) = PROMPTS.iter().find(|written| written.prompt.name == name) else {
         let names: Vec<&str> = PROMPTS.iter().map(|written| written.prompt.name.as_str()).collect();
+        let name = crate::discreet::text(name);
         let message = format!("there is no prompt {name}; try: {}", names.join(", "));
         return Err(ErrorData::invalid_params(message, None));
     };

@@ -2,6 +2,7 @@
 
 use super::skills;
 use super::tools::{Ask, Asked};
+use crate::discreet;
 use athena_schemas::context::Party;
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::ErrorData;
@@ -147,13 +148,21 @@ fn names(entries: &Value) -> Vec<String> {
 }
 
 fn unknown(uri: &str) -> ErrorData {
-    ErrorData::resource_not_found("Resource not found", Some(json!({ "uri": uri })))
+    ErrorData::resource_not_found("Resource not found", Some(json!({ "uri": shown(uri) })))
+}
+
+/// An address as it was asked for, without what is sensitive in it: it may stand right behind the scheme, where an address has a user.
+fn shown(uri: &str) -> String {
+    match uri.split_once("://") {
+        Some((scheme, rest)) => format!("{}://{}", discreet::text(scheme), discreet::text(rest)),
+        None => discreet::text(uri),
+    }
 }
 
 fn failed(uri: &str, refusal: &Refusal) -> ErrorData {
     match refusal.code {
         Code::NotFound | Code::Invalid | Code::Denied => unknown(uri),
-        _ => ErrorData::internal_error(refusal.to_string(), Some(json!({ "uri": uri }))),
+        _ => ErrorData::internal_error(refusal.to_string(), Some(json!({ "uri": shown(uri) }))),
     }
 }
 

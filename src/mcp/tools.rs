@@ -3,6 +3,7 @@
 use super::legacy;
 use super::profile::Profile;
 use super::snippet::execute_for;
+use crate::discreet;
 use athena_schemas::context::Caller;
 use athena_schemas::ports::{Request, Router};
 use athena_schemas::refusal::{Refusal, nearest};
@@ -64,6 +65,10 @@ pub(crate) async fn call(
 
 /// An answer as a client gets it.
 pub(super) fn shown(answer: Result<Value, Refusal>) -> CallToolResult {
+    let answer = answer.map(|mut value| {
+        super::defang::defang(&mut value);
+        value
+    });
     match answer {
         Ok(value) if went_wrong(&value) => CallToolResult::structured_error(value),
         Ok(value) => CallToolResult::structured(value),
@@ -219,11 +224,12 @@ fn not_a_tool(profile: Profile, name: &str, params: &Value) -> Result<CallToolRe
         let refusal = Refusal::not_found(format!("{name} is a function inside the sandbox, not a tool"))
             .hint(format!("call the tool execute with {execute}"))
             .with(json!({ "tool": "execute", "arguments": execute }));
-        return Ok(refused(&refusal));
+        return Ok(refused(&discreet::refusal(refusal)));
     }
     let names = profile.tools().iter().map(|tool| tool.name.as_ref());
     let near = nearest(name, names.clone());
     let hint = if near.is_empty() { names.collect::<Vec<_>>() } else { near };
+    let name = discreet::text(name);
     Err(ErrorData::invalid_params(format!("there is no tool {name}; try: {}", hint.join(", ")), None))
 }
 

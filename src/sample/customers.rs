@@ -84,7 +84,7 @@ impl Customers {
     }
 
     /// Find customers by a part of their name or address.
-    #[tool(annotations(read_only_hint = true))]
+    #[tool(annotations(read_only_hint = true, open_world_hint = false))]
     fn find_customers(&self, Parameters(Lookup { query }): Parameters<Lookup>) -> Json<Found> {
         let wanted = query.to_lowercase();
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ impl Customers {
     }
 
     /// Change a customer: add a note, or set a new address.
-    #[tool(annotations(read_only_hint = false, destructive_hint = false))]
+    #[tool(annotations(read_only_hint = false, destructive_hint = false, open_world_hint = false))]
     fn update_customer(&self, Parameters(update): Parameters<Update>) -> Result<Json<Customer>, ErrorData> {
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let customer = all
@@ -110,7 +110,7 @@ impl Customers {
     }
 
     /// Send a message to an address. Says whether the address is a customer's, so that one can see what arrived.
-    #[tool(annotations(read_only_hint = false, destructive_hint = false))]
+    #[tool(annotations(read_only_hint = false, destructive_hint = false, open_world_hint = false))]
     fn send_message(&self, Parameters(Message { to, text }): Parameters<Message>) -> Json<Sent> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.iter().any(|customer| customer.email == to);

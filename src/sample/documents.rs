@@ -73,7 +73,7 @@ impl Documents {
     }
 
     /// List all documents with their length.
-    #[tool(annotations(read_only_hint = true))]
+    #[tool(annotations(read_only_hint = true, open_world_hint = false))]
     fn list_documents(&self) -> Json<Listing> {
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         let documents =
@@ -82,7 +82,7 @@ impl Documents {
     }
 
     /// Read the whole text of one document.
-    #[tool(annotations(read_only_hint = true))]
+    #[tool(annotations(read_only_hint = true, open_world_hint = false))]
     fn read_document(
         &self,
         Parameters(Named { name }): Parameters<Named>,
@@ -96,7 +96,12 @@ impl Documents {
     }
 
     /// Write a document: create it, or replace its text.
-    #[tool(annotations(read_only_hint = false, destructive_hint = false, idempotent_hint = true))]
+    #[tool(annotations(
+        read_only_hint = false,
+        destructive_hint = false,
+        idempotent_hint = true,
+        open_world_hint = false
+    ))]
     fn write_document(&self, Parameters(Written { name, content }): Parameters<Written>) -> Json<Stored> {
         let bytes = content.len();
         let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

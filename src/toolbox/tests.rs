@@ -235,6 +235,73 @@ async fn folders_list_and_files_read() {
     assert!(ask("files/read", json!({"path": "/mcp-servers/../../etc/passwd"})).await.is_err());
 }
 
+/// Sixty paths out of the virtual files: they are names in a map, and no file of this machine is behind any of them.
+#[tokio::test]
+async fn stride_t14() {
+    let targets = [
+        "etc/passwd",
+        "etc/shadow",
+        "root/.ssh/id_rsa",
+        "proc/self/environ",
+        "proc/self/cwd/Cargo.toml",
+        "Cargo.toml",
+    ];
+    let ways = [
+        "/{}",
+        "../../../../../../{}",
+        "/mcp-servers/../../../../{}",
+        "/mcp-servers/athena/../../../../../{}",
+        "/skills/../../{}",
+        "/mcp-servers/./././../{}",
+        "//{}",
+        "/mcp-servers/%2e%2e/%2e%2e/{}",
+        "/mcp-servers/..\\..\\{}",
+        "file:///{}",
+    ];
+    let mut tried = 0;
+    for target in targets {
+        for way in ways {
+            let path = way.replace("{}", target);
+            for op in ["files/read", "files/module", "files/list"] {
+                assert!(ask(op, json!({"path": path})).await.is_err(), "{op} {path}");
+            }
+            tried += 1;
+        }
+    }
+    assert_eq!(tried, 60);
+    for path in [
+        "/skills/greet.ts\0.txt",
+        "/skills/\u{ff0e}\u{ff0e}/x",
+        "/mcp-servers/athena/semantic/search.ts/../../../../etc/passwd",
+    ] {
+        assert!(ask("files/read", json!({"path": path})).await.is_err(), "{path:?}");
+    }
+}
+
+/// Discovery lists what only people may do: for every such operation, searched for by its name and by its description, the answer
+/// does not hold it.
+#[tokio::test]
+async fn stride_i19() {
+    use athena_schemas::operation::Audience;
+    let closed: Vec<_> =
+        athena_schemas::catalog::entries().filter(|entry| entry.traits.audience != Audience::Agent).collect();
+    assert!(closed.len() > 10);
+    for entry in closed {
+        let id = entry.id();
+        for query in [id.clone(), id.replace('/', " "), entry.name.replace('_', " ")] {
+            let found =
+                ask("tools/search", json!({"query": query, "limit": 50, "detail": "name"})).await.unwrap();
+            assert!(!found.to_string().contains(&format!("{id}\"")), "{query}: {found}");
+            assert!(!found.to_string().contains(&format!("/{id}.ts")), "{query}: {found}");
+        }
+        assert!(
+            ask("files/read", json!({"path": format!("/mcp-servers/athena/{id}.ts")})).await.is_err(),
+            "{id}"
+        );
+        assert!(ask("tools/definition", json!({"path": id})).await.is_err(), "{id}");
+    }
+}
+
 #[tokio::test]
 async fn modules_resolve_with_and_without_their_ending() {
     for path in [

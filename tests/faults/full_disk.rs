@@ -84,7 +84,7 @@ async fn fill_and_free(folder: &Path, round: u64) -> (u64, u64) {
 }
 
 #[test]
-fn a_full_disk_refuses_reads_on_and_recovers_in_the_same_process() {
+fn stride_d20_a_full_disk_refuses_reads_on_and_recovers_in_the_same_process() {
     let Some(small) = Small::mount(48) else {
         return tell(
             "A FULL DISK WAS NOT TRIED: mounting a tmpfs is not permitted here; only the limit on file sizes is",

@@ -7,9 +7,9 @@ use athena_actors::log::{LogHandle, Mode, verify_folder};
 use athena_schemas::ports::LogError;
 
 #[test]
-fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
+fn stride_r03_nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let mut dice = Dice(6);
-    let (number, mut events, mut unanswered) = (cases(6, 60), 0, 0);
+    let (number, mut events, mut unanswered) = (cases(6, 200), 0, 0);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let mut told = Vec::new();

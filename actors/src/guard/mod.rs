@@ -34,8 +34,10 @@ pub struct Reach {
     pub risk: Risk,
     /// Whether it can change something.
     pub writes: bool,
-    /// Whether what it is given leaves this machine.
+    /// Whether what it is given may leave this machine: it says so, or it does not say that it stays.
     pub outbound: bool,
+    /// Whether it says so.
+    pub declared: bool,
 }
 
 /// Tells what calls of other servers' tools can do.
@@ -83,6 +85,11 @@ impl Guard {
         }
     }
 
+    /// Whether what this caller stores may have come from outside: its run has had content of another server's.
+    pub fn from_outside(&self, cx: &Context) -> bool {
+        self.taints.untrusted(cx)
+    }
+
     fn stance(&self, cx: &Context, op: &str, params: &Value) -> Stance {
         let (risk, flow) = match catalog::find(op) {
             Some(entry) => {
@@ -96,7 +103,7 @@ impl Guard {
             }
             None => {
                 let reach = (self.reaches)(op);
-                (reach.risk, self.taints.tool(cx, reach, params))
+                (reach.risk, self.taints.tool(cx, op, reach, params))
             }
         };
         self.policy.on_call(op, risk, flow)

@@ -103,8 +103,11 @@ impl Policy {
             (Risk::High, _) => Stance::Ask(risk, "it is hard to undo".into()),
             (_, Some(Flow::PrivateOutward)) => Stance::Ask(
                 Risk::High,
-                "private memory and outside content would leave this machine together".into(),
+                "private memory, outside content and a way out of this machine come together".into(),
             ),
+            (_, Some(Flow::Bulk)) => {
+                Stance::Ask(Risk::High, "it was given much text after private memory was read".into())
+            }
             (_, None) => Stance::Allow,
         }
     }

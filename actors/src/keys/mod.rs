@@ -362,4 +362,6 @@ fn damaged(message: impl Into<String>) -> Refusal {
 }
 
 #[cfg(test)]
+mod stride;
+#[cfg(test)]
 mod tests;

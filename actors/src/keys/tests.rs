@@ -71,7 +71,7 @@ fn wrong_keys_damage_and_open_permissions_are_told_apart() {
 }
 
 #[test]
-fn a_backup_restores_everything_but_what_was_destroyed() {
+fn stride_i24_a_backup_restores_everything_but_what_was_destroyed() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let keys = open(here.path());
     let (alice, _) = keys.data_key("alice").unwrap();
@@ -92,7 +92,7 @@ fn a_backup_restores_everything_but_what_was_destroyed() {
 }
 
 #[test]
-fn a_payload_opens_only_where_it_was_sealed() {
+fn stride_t04_a_payload_opens_only_where_it_was_sealed() {
     let folder = tempfile::tempdir().unwrap();
     let keys = Arc::new(open(folder.path()));
     let sealer = PayloadSealer::new(Arc::clone(&keys));

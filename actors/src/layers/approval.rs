@@ -278,6 +278,55 @@ mod tests {
         assert_eq!(changed.code, Code::Denied);
     }
 
+    /// The proposer answers its own question: neither its yes nor its no counts.
+    #[test]
+    fn stride_s11() {
+        let mut layer = layer();
+        let asked = ask(&mut layer, "aa").unwrap();
+        for (op, params) in
+            [("grant", json!({"id": asked["id"]})), ("deny", json!({"id": asked["id"], "reason": "mine"}))]
+        {
+            assert_eq!(layer.when(op, params).unwrap_err().code, Code::Denied, "{op}");
+        }
+        assert_eq!(layer.replayed(), layer.state);
+    }
+
+    /// Somebody denies having approved: the event says who, through what, how much harm, and exactly what was shown and bound.
+    #[test]
+    fn stride_r01() {
+        let mut layer = layer();
+        let asked = ask(&mut layer, "aa").unwrap();
+        person(&mut layer);
+        let (granted, _) = layer.when("grant", json!({"id": asked["id"], "note": "go on"})).unwrap();
+        let [Event::Granted(granted)] = &granted[..] else { panic!("{granted:?}") };
+        assert_eq!((granted.approver.as_str(), granted.binding.as_str()), ("human/cli/example", "aa"));
+        let (meta, ..) = layer.log.last().unwrap();
+        assert_eq!((meta.author.party, meta.author.channel), (Party::Human, Channel::Cli));
+        let (_, bytes, kind, schema) = &layer.log[0];
+        let Some(Event::Requested(requested)) =
+            <Event as athena_schemas::envelope::Family>::decode(*kind, *schema, bytes).unwrap()
+        else {
+            panic!("no request")
+        };
+        assert_eq!(
+            (requested.proposer.as_str(), requested.shown.as_str(), requested.level.as_str()),
+            ("agent/mcp/example", "c", "HIGH")
+        );
+    }
+
+    /// The clock is turned back to stretch the time an approval is good for: what has expired once stays so, because an answer
+    /// is judged by the time of the decision, and that never goes back.
+    #[test]
+    fn stride_r11() {
+        let mut layer = layer();
+        let asked = ask(&mut layer, "aa").unwrap();
+        person(&mut layer);
+        layer.when("grant", json!({"id": asked["id"]})).unwrap();
+        layer.cx.now_ms += 900_001;
+        let (_, late) = layer.when("redeem", json!({"id": asked["id"], "binding": "aa"})).unwrap();
+        assert_eq!(late["standing"], "expired", "granted, and not used in time");
+    }
+
     #[test]
     fn what_nobody_answers_in_time_is_no() {
         let mut layer = layer();

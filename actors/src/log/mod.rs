@@ -375,6 +375,8 @@ mod conformance;
 #[cfg(test)]
 mod failing;
 #[cfg(test)]
+mod stride;
+#[cfg(test)]
 mod tampering;
 #[cfg(test)]
 mod tests;

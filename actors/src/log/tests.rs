@@ -189,7 +189,7 @@ async fn what_is_too_much_is_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_at_once() {
+async fn stride_d16_a_full_queue_refuses_at_once() {
     let (log, _) = LogHandle::open(Location::Memory, Options { queue: 1, ..Options::default() }).unwrap();
     // The first reply holds the writer until the queue has been found full.
     let (full, wait) = std::sync::mpsc::channel();
@@ -206,7 +206,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test]
-async fn a_consumer_continues_where_it_was_and_parks_what_it_cannot_digest() {
+async fn stride_d17_a_consumer_continues_where_it_was_and_parks_what_it_cannot_digest() {
     each(async |log| {
         let consumer = log.consumer("audit");
         assert!(consumer.pull(10).unwrap().records.is_empty());

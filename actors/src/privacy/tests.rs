@@ -342,6 +342,27 @@ async fn stride_i06() {
     assert_eq!(answer["content"][0]["text"], format!("sent to {}", args["to"].as_str().unwrap()));
 }
 
+/// Whoever asks for tokens learns from what asking leaves behind and costs which of them exist: hit or miss, it is one event of
+/// the same stream, on disk before the answer.
+#[tokio::test]
+async fn stride_i14() {
+    let house = House::new().await;
+    let (hit, _) = house.tokenizer.tokenize_text(&cx(), MAIL).await.unwrap();
+    let miss = token::mint(b"no key", "EMAIL", "no value", 0);
+    assert_eq!(hit.len(), miss.len());
+    let mut left = Vec::new();
+    for asked in [&hit, &miss] {
+        let before = house.records().len();
+        let args = json!({"to": asked});
+        house.tokenizer.reveal(&cx(), args, &["to".into()], "mail/send").await.unwrap();
+        let records = house.records();
+        let new = &records[before..];
+        left.push(new.iter().map(|record| record.draft.stream.clone()).collect::<Vec<_>>());
+    }
+    assert_eq!(left[0].len(), 1);
+    assert_eq!(left[0], left[1]);
+}
+
 /// Reports say how many of which type, and nothing of the values.
 #[tokio::test]
 async fn stride_i27() {

@@ -8,6 +8,7 @@ use regex::RegexSet;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
+use unicode_normalization::UnicodeNormalization;
 
 /// The largest definition that is offered, bytes of canonical JSON. The largest of twelve real servers has 24,000.
 pub const DEFINITION_MAX: usize = 128 << 10;
@@ -235,7 +236,7 @@ fn short(value: &Value) -> String {
 
 /// Phrases that speak to the model about other tools, secrets or the user, rather than about the tool. Collected from published
 /// tool-poisoning proofs of concept (Invariant Labs, April 2025; CyberArk "full-schema poisoning", June 2025).
-static SUSPICIOUS: LazyLock<(Option<RegexSet>, [&str; 9])> = LazyLock::new(|| {
+static SUSPICIOUS: LazyLock<(Option<RegexSet>, [&str; 15])> = LazyLock::new(|| {
     let rules = [
         (
             r"(?i)<\s*/?\s*(important|system|secret|instructions?|hidden|critical)\s*>",
@@ -267,6 +268,30 @@ static SUSPICIOUS: LazyLock<(Option<RegexSet>, [&str; 9])> = LazyLock::new(|| {
             r"(?i)\b(as an ai|you are now|new instructions?:|system prompt:|assistant:)",
             "speaks as if it were the conversation",
         ),
+        (
+            r"(?i)\[\s*/?\s*(system|important|inst|instructions?)\s*\]|<\|\s*[a-z_]+\s*\|>",
+            "a marker of a model's own dialogue",
+        ),
+        (
+            r"(?i)\b(do not|don't|never)\b.{0,20}\bask\b.{0,30}\b(user|human|confirmation|permission|approval)\b",
+            "tells the model not to ask",
+        ),
+        (
+            r"(?i)\b(user|human|operator|administrator)\b.{0,20}\balready\b.{0,10}\b(approved|consented|authori[sz]ed|confirmed|agreed)\b",
+            "claims that somebody has agreed",
+        ),
+        (
+            r"(?i)\b(always|must|also)\b.{0,40}\b(bcc|cc|forward|copy|send)\b.{0,60}[\w.+-]+@[\w-]+",
+            "sends copies to an address of its own",
+        ),
+        (
+            r"(?i)\b(print|repeat|reveal|output|quote)\b.{0,30}\b(system prompt|hidden instructions?|initial prompt|instructions above)\b",
+            "asks for the model's instructions",
+        ),
+        (
+            r"(?i)!\[[^\]]*\]\(\s*https?:|\bcurl\b.{0,80}\|\s*(ba|z)?sh\b",
+            "fetches from elsewhere when it is shown or obeyed",
+        ),
     ];
     let set = RegexSet::new(rules.map(|(pattern, _)| pattern)).ok();
     (set, rules.map(|(_, why)| why))
@@ -293,7 +318,9 @@ fn flags(definition: &Value) -> Vec<String> {
         if text.chars().any(invisible) {
             found.insert("hidden characters");
         }
-        let line = plain(text).split_whitespace().collect::<Vec<_>>().join(" ");
+        // Letters that merely look different (full width, mathematical) read the same to a model.
+        let line: String = plain(text).nfkc().collect();
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         let matches =
             set.as_ref().map(|set| set.matches(&line).into_iter().collect::<Vec<_>>()).unwrap_or_default();
         found.extend(matches.into_iter().filter_map(|at| reasons.get(at)));

@@ -649,4 +649,6 @@ impl Running {
 }
 
 #[cfg(test)]
+mod stride;
+#[cfg(test)]
 mod tests;

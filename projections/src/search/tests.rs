@@ -211,6 +211,47 @@ fn hidden_comes_back_and_erased_does_not() {
     assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Query syntax as an injection: whatever is asked, however it is punctuated, filtered and paged, nothing of another
+    /// project's is in the answer.
+    #[test]
+    fn stride_t27(
+        query in "(kettle|secret|scope:q|project:q|\\* |\\+|-|\\(|\\)|\"|:|\\^|~|\\[|\\]|\\{|\\}| OR | AND | NOT |/|\\\\|q|\u{0}|é|[a-z ]){0,30}",
+        superseded in proptest::bool::ANY,
+        tag in proptest::option::of("(place|project:q|\\*|)"),
+    ) {
+        let search = index(&kitchen());
+        let filters = Filters { include_superseded: superseded, tags: tag.into_iter().collect(), ..Filters::default() };
+        let found = ids(&search, "p", &Ask { filters, ..Ask::new(&query) });
+        proptest::prop_assert!(!found.contains(&"ep_5".to_owned()), "{query:?}: {found:?}");
+    }
+}
+
+/// Queries meant to take the search down: megabytes, thousands of terms, one endless term, all wild cards. Each is answered, and a
+/// plain one after it still is.
+#[test]
+fn stride_d19() {
+    let search = index(&kitchen());
+    for query in [
+        "kettle ".repeat(200_000),
+        "k".repeat(2_000_000),
+        (0..20_000).map(|n| format!("term{n} ")).collect(),
+        "(".repeat(100_000),
+        "\"".repeat(100_001),
+        "* ".repeat(50_000),
+        "a* OR ".repeat(20_000),
+        "k\u{301}".repeat(100_000),
+        "\u{0}".repeat(100_000),
+        "kettle~99^1e308".repeat(5_000),
+    ] {
+        let found = ids(&search, "p", &Ask::new(&query));
+        assert!(found.len() <= 10, "{}", found.len());
+    }
+    assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
+}
+
 #[test]
 fn a_kept_table_serves_a_later_index_and_what_is_wrong_with_it_costs_only_time() {
     let folder = tempfile::tempdir().unwrap();

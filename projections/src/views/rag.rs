@@ -50,7 +50,9 @@ impl Library {
                 None => None,
             },
             Layer::Procedural | Layer::Prospective | Layer::Graph => {
-                self.finder.document(&found.id)?.map(|document| AnyHit {
+                // An id may come from the caller, who may not see what it stands for.
+                let document = self.finder.document(&found.id)?;
+                document.filter(|document| cx.scope.covers(&document.scope)).map(|document| AnyHit {
                     id: found.id.clone(),
                     layer: found.layer,
                     score: found.score,

@@ -361,8 +361,11 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(10_000))]
+
+        /// A description, name, default or pattern that ends its comment or string in the generated file and goes on as code.
         #[test]
-        fn nothing_hostile_leaves_its_comment_or_string(
+        fn stride_t13_nothing_hostile_leaves_its_comment_or_string(
             text in "(\\*/|/\\*|\\*|/|\\\\|\"|`|\\$\\{|\\}|\n|\r|\u{2028}|\u{202e}|//|EVIL\\(\\)|[a-z ]){0,40}"
         ) {
             let schema = json!({"type": "object", "description": text, "properties": {

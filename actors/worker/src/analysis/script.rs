@@ -6,7 +6,8 @@ use oxc_ast::ast::{
     AssignmentTargetProperty, BindingPattern, ChainElement, Class, ClassElement, Declaration,
     ExportDefaultDeclarationKind, Expression, ForStatementInit, ForStatementLeft, FormalParameters,
     ImportDeclarationSpecifier, ObjectPropertyKind, Program, PropertyKey, SimpleAssignmentTarget, Statement,
-    StringLiteral, TemplateElement, TemplateLiteral, VariableDeclaration,
+    StringLiteral, TSImportEqualsDeclaration, TSModuleReference, TSNamespaceDeclaration,
+    TSNamespaceDeclarationBody, TSTypeName, TemplateElement, TemplateLiteral, VariableDeclaration,
 };
 use oxc_ast_visit::Visit;
 use oxc_span::{GetSpan, Span};
@@ -87,10 +88,14 @@ fn statement(it: &Statement<'_>) -> Node {
             node(span, Kind::Group(init.into_iter().chain([inner]).collect()))
         }
         Statement::ForOfStatement(s) => {
-            looping(span, None, Some((left(&s.left), expression(&s.right))), vec![statement(&s.body)])
+            let mut body = hidden_left(&s.left);
+            body.push(statement(&s.body));
+            looping(span, None, Some((left(&s.left), expression(&s.right))), body)
         }
         Statement::ForInStatement(s) => {
-            looping(span, None, Some((left(&s.left), expression(&s.right))), vec![statement(&s.body)])
+            let mut body = hidden_left(&s.left);
+            body.push(statement(&s.body));
+            looping(span, None, Some((left(&s.left), expression(&s.right))), body)
         }
         Statement::LabeledStatement(s) => statement(&s.body),
         Statement::SwitchStatement(s) => {
@@ -110,6 +115,7 @@ fn statement(it: &Statement<'_>) -> Node {
         Statement::TryStatement(s) => {
             let mut parts = statements(&s.block.body);
             if let Some(handler) = &s.handler {
+                parts.extend(handler.param.iter().flat_map(|param| hidden(&param.pattern)));
                 parts.extend(statements(&handler.body.body));
             }
             if let Some(finalizer) = &s.finalizer {
@@ -149,6 +155,7 @@ fn statement(it: &Statement<'_>) -> Node {
             ExportDefaultDeclarationKind::ClassDeclaration(c) => class(c),
             other => other.as_expression().map_or_else(|| Node::group(span.start, Vec::new()), expression),
         },
+        Statement::TSExportAssignment(s) => expression(&s.expression),
         other => other.as_declaration().map_or_else(|| Node::group(span.start, Vec::new()), declaration),
     }
 }
@@ -190,14 +197,137 @@ fn declaration(it: &Declaration<'_>) -> Node {
                 ),
             )
         }
+        Declaration::TSNamespaceDeclaration(n) => namespace(n),
+        Declaration::TSExternalModuleDeclaration(m) => {
+            Node::group(m.span.start, m.body.as_ref().map_or_else(Vec::new, |block| statements(&block.body)))
+        }
+        Declaration::TSGlobalDeclaration(g) => Node::group(g.span.start, statements(&g.body.body)),
+        Declaration::TSImportEqualsDeclaration(i) => alias(i),
         other => Node::group(other.span().start, Vec::new()),
     }
 }
 
+/// `namespace N { … }` runs its statements where it stands.
+fn namespace(it: &TSNamespaceDeclaration<'_>) -> Node {
+    let mut parts = match &it.body {
+        TSNamespaceDeclarationBody::TSNamespaceDeclaration(inner) => vec![namespace(inner)],
+        TSNamespaceDeclarationBody::TSModuleBlock(block) => statements(&block.body),
+    };
+    let name = Pattern::Name(it.id.name.to_string());
+    let value =
+        Node::group(it.span.start, vec![node(it.span, Kind::Constant), node(it.span, Kind::Constant)]);
+    parts.push(node(it.span, Kind::Assign(Box::new(name), Box::new(value))));
+    node(it.span, Kind::Group(parts))
+}
+
+/// `import x = a.b` is a constant; `import x = require("m")` an import.
+fn alias(it: &TSImportEqualsDeclaration<'_>) -> Node {
+    fn named(it: &TSTypeName<'_>) -> Node {
+        let span = it.span();
+        match it {
+            TSTypeName::IdentifierReference(i) => node(span, Kind::Name(i.name.to_string())),
+            TSTypeName::QualifiedName(q) => {
+                node(span, Kind::Member(Box::new(named(&q.left)), Key::Known(q.right.name.to_string())))
+            }
+            TSTypeName::ThisExpression(_) => node(span, Kind::Constant),
+        }
+    }
+    let local = it.id.name.to_string();
+    let value = match &it.module_reference {
+        TSModuleReference::ExternalModuleReference(m) => {
+            let names = vec![(None, local)];
+            return node(it.span, Kind::Import { module: m.expression.value.to_string(), names });
+        }
+        TSModuleReference::IdentifierReference(i) => node(i.span, Kind::Name(i.name.to_string())),
+        TSModuleReference::QualifiedName(q) => {
+            node(q.span, Kind::Member(Box::new(named(&q.left)), Key::Known(q.right.name.to_string())))
+        }
+    };
+    node(it.span, Kind::Assign(Box::new(Pattern::Name(local)), Box::new(value)))
+}
+
+/// What a pattern runs on the way: defaults and computed names.
+fn hidden(it: &BindingPattern<'_>) -> Vec<Node> {
+    match it {
+        BindingPattern::BindingIdentifier(_) => Vec::new(),
+        BindingPattern::ObjectPattern(o) => o
+            .properties
+            .iter()
+            .flat_map(|p| named_by(&p.key).into_iter().chain(hidden(&p.value)))
+            .chain(o.rest.iter().flat_map(|rest| hidden(&rest.argument)))
+            .collect(),
+        BindingPattern::ArrayPattern(a) => a
+            .elements
+            .iter()
+            .flatten()
+            .flat_map(hidden)
+            .chain(a.rest.iter().flat_map(|rest| hidden(&rest.argument)))
+            .collect(),
+        BindingPattern::AssignmentPattern(a) => {
+            let value = Box::new(expression(&a.right));
+            let mut parts = vec![node(a.span, Kind::Assign(Box::new(binding(&a.left)), value))];
+            parts.extend(hidden(&a.left));
+            parts
+        }
+    }
+}
+
+/// The same of a pattern that assigns.
+fn hidden_target(it: &AssignmentTarget<'_>) -> Vec<Node> {
+    match it {
+        AssignmentTarget::ArrayAssignmentTarget(a) => {
+            a.elements.iter().flatten().flat_map(hidden_maybe).collect()
+        }
+        AssignmentTarget::ObjectAssignmentTarget(o) => o
+            .properties
+            .iter()
+            .flat_map(|p| match p {
+                AssignmentTargetProperty::AssignmentTargetPropertyIdentifier(i) => {
+                    i.init.iter().map(expression).collect::<Vec<_>>()
+                }
+                AssignmentTargetProperty::AssignmentTargetPropertyProperty(p) => {
+                    named_by(&p.name).into_iter().chain(hidden_maybe(&p.binding)).collect()
+                }
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn hidden_maybe(it: &AssignmentTargetMaybeDefault<'_>) -> Vec<Node> {
+    match it {
+        AssignmentTargetMaybeDefault::AssignmentTargetWithDefault(d) => {
+            let value = Box::new(expression(&d.init));
+            let mut parts = vec![node(d.span, Kind::Assign(Box::new(target(&d.binding)), value))];
+            parts.extend(hidden_target(&d.binding));
+            parts
+        }
+        other => other.as_assignment_target().map_or_else(Vec::new, hidden_target),
+    }
+}
+
+fn hidden_left(it: &ForStatementLeft<'_>) -> Vec<Node> {
+    match it {
+        ForStatementLeft::VariableDeclaration(d) => {
+            d.declarations.iter().flat_map(|d| hidden(&d.id)).collect()
+        }
+        other => other.as_assignment_target().map_or_else(Vec::new, hidden_target),
+    }
+}
+
+/// The expression of a computed name.
+fn named_by(it: &PropertyKey<'_>) -> Option<Node> {
+    match key(it) {
+        Key::Computed(inner) => Some(*inner),
+        _ => None,
+    }
+}
+
 fn variables(it: &VariableDeclaration<'_>) -> Node {
-    let parts = it.declarations.iter().map(|d| {
+    let parts = it.declarations.iter().flat_map(|d| {
         let value = d.init.as_ref().map_or_else(|| Node::group(d.span.start, Vec::new()), expression);
-        node(d.span, Kind::Assign(Box::new(binding(&d.id)), Box::new(value)))
+        let assign = node(d.span, Kind::Assign(Box::new(binding(&d.id)), Box::new(value)));
+        hidden(&d.id).into_iter().chain([assign])
     });
     node(it.span, Kind::Group(parts.collect()))
 }
@@ -299,9 +429,13 @@ fn make(span: Span, name: Option<String>, params: &FormalParameters<'_>, body: V
     for param in &params.items {
         patterns.push(binding(&param.pattern));
         patterns.extend(param.initializer.as_ref().map(|e| Pattern::Place(expression(e))));
+        patterns.extend(param.decorators.iter().map(|d| Pattern::Place(expression(&d.expression))));
     }
+    let mut inner: Vec<Node> = params.items.iter().flat_map(|param| hidden(&param.pattern)).collect();
+    inner.extend(params.rest.iter().flat_map(|rest| hidden(&rest.rest.argument)));
+    inner.extend(body);
     patterns.extend(params.rest.as_ref().map(|rest| binding(&rest.rest.argument)));
-    node(span, Kind::Function(Box::new(Function { name, params: patterns, body })))
+    node(span, Kind::Function(Box::new(Function { name, params: patterns, body: inner })))
 }
 
 fn class(it: &Class<'_>) -> Node {
@@ -312,13 +446,19 @@ fn class(it: &Class<'_>) -> Node {
             ClassElement::StaticBlock(b) => parts.extend(statements(&b.body)),
             ClassElement::MethodDefinition(m) => {
                 parts.extend(m.decorators.iter().map(|d| expression(&d.expression)));
-                if let Key::Computed(inner) = key(&m.key) {
-                    parts.push(*inner);
-                }
+                parts.extend(named_by(&m.key));
                 parts.push(function(&m.value));
             }
-            ClassElement::PropertyDefinition(p) => parts.extend(p.value.as_ref().map(expression)),
-            ClassElement::AccessorProperty(p) => parts.extend(p.value.as_ref().map(expression)),
+            ClassElement::PropertyDefinition(p) => {
+                parts.extend(p.decorators.iter().map(|d| expression(&d.expression)));
+                parts.extend(named_by(&p.key));
+                parts.extend(p.value.as_ref().map(expression));
+            }
+            ClassElement::AccessorProperty(p) => {
+                parts.extend(p.decorators.iter().map(|d| expression(&d.expression)));
+                parts.extend(named_by(&p.key));
+                parts.extend(p.value.as_ref().map(expression));
+            }
             ClassElement::TSIndexSignature(_) => {}
         }
     }
@@ -431,7 +571,13 @@ fn expression(it: &Expression<'_>) -> Node {
                     vec![right, node(span, Kind::Constant), node(span, Kind::Constant)],
                 ),
             };
-            node(span, Kind::Assign(Box::new(target(&a.left)), Box::new(value)))
+            let assign = node(span, Kind::Assign(Box::new(target(&a.left)), Box::new(value)));
+            let mut parts = hidden_target(&a.left);
+            if parts.is_empty() {
+                return assign;
+            }
+            parts.push(assign);
+            node(span, Kind::Group(parts))
         }
         Expression::AwaitExpression(a) => node(span, Kind::Await(Box::new(expression(&a.argument)))),
         Expression::BinaryExpression(b) => {
