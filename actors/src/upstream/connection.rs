@@ -173,6 +173,7 @@ impl Connection {
             }
             (None, Some(url)) => {
                 let config = http(url, server, secrets).map_err(bare)?;
+                super::address::check(&config.uri).await.map_err(bare)?;
                 let service = match reach(policy(), access.clone(), config.clone(), either()).await {
                     // It answers what it does not know as if it did: then in the older way.
                     Err(failure) if failure.why.contains(PUZZLED) => {

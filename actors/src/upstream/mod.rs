@@ -5,6 +5,7 @@
 //! answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), [`validate`] and
 //! [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
 
+pub mod address;
 pub mod answer;
 pub mod catalogue;
 pub mod config;
