@@ -88,20 +88,13 @@ impl Output {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    /// A bar (a spinner without `total`) on stderr for long work; nothing where stderr is no terminal, or with `--quiet` or
-    /// `--json`.
-    pub(crate) fn progress(&self, what: &'static str, total: Option<u64>) -> Progress {
+    /// A spinner on stderr for long work; nothing where stderr is no terminal, or with `--quiet` or `--json`.
+    pub(crate) fn progress(&self, what: &'static str) -> Progress {
         if self.quiet || self.json || !io::stderr().is_terminal() {
             return Progress(indicatif::ProgressBar::hidden());
         }
-        let (bar, form) = match total {
-            Some(total) => (
-                indicatif::ProgressBar::new(total),
-                "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}",
-            ),
-            None => (indicatif::ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
-        };
-        if let Ok(style) = indicatif::ProgressStyle::with_template(form) {
+        let bar = indicatif::ProgressBar::new_spinner();
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(std::time::Duration::from_millis(200));
@@ -118,12 +111,6 @@ impl Output {
 pub(crate) struct Progress(indicatif::ProgressBar);
 
 impl Progress {
-    /// So far it has come.
-    #[expect(dead_code, reason = "the bars come with the next commands")]
-    pub(crate) fn reached(&self, position: u64) {
-        self.0.set_position(position);
-    }
-
     /// It is over, and goes from the screen.
     pub(crate) fn finish(&self) {
         self.0.finish_and_clear();

@@ -65,7 +65,7 @@ impl Import {
         let path = std::fs::canonicalize(&self.file)
             .map_err(|error| Refusal::not_found(format!("{}: {error}", self.file.display())))?;
         let params = json!({"path": path, "format": self.format.map(Format::name), "dry_run": self.dry_run});
-        let progress = session.out.progress("importing", None);
+        let progress = session.out.progress("importing");
         let done = session.call("store/import", params).await?;
         progress.finish();
         written(session.out.value(&done, |done| {
@@ -94,7 +94,7 @@ impl Export {
         if let (true, Some(params)) = (from.is_some() || to.is_some(), params.as_object_mut()) {
             params.insert("range".into(), json!({"from": from, "to": to}));
         }
-        let progress = session.out.progress("exporting", None);
+        let progress = session.out.progress("exporting");
         let done = session.call("store/export", params).await?;
         progress.finish();
         if let Some(to) = &self.to {
