@@ -101,7 +101,7 @@ impl ReadSide {
     pub async fn scrub(&self) -> Result<(), Refusal> {
         for one in &self.driven {
             let (reply, done) = oneshot::channel();
-            one.slot.cast(ProjectorMessage::Flush(reply))?;
+            one.slot.cast(ProjectorMessage::Scrub(reply))?;
             done.await.map_err(|_| one.slot.down())??;
         }
         let library = self.library.clone();

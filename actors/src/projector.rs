@@ -130,8 +130,8 @@ pub enum ProjectorMessage {
     Pull,
     /// Make everything durable and say the digest and position.
     Digest(oneshot::Sender<Result<([u8; 32], Seq), Refusal>>),
-    /// Catch up and make everything durable.
-    Flush(oneshot::Sender<Result<(), Refusal>>),
+    /// Catch up, make everything durable and rid the files of what was removed.
+    Scrub(oneshot::Sender<Result<(), Refusal>>),
     /// Forget everything and read the log again.
     Rebuild(oneshot::Sender<Result<Seq, Refusal>>),
 }
@@ -205,13 +205,13 @@ impl Actor for Projector {
                 });
                 let _ = reply.send(digest.await?);
             }
-            ProjectorMessage::Flush(reply) => {
+            ProjectorMessage::Scrub(reply) => {
                 catch_up(args).await?;
                 let projection = args.projection.clone();
-                let flushed = tokio::task::spawn_blocking(move || {
-                    projection.lock().unwrap_or_else(PoisonError::into_inner).flush().map_err(failed)
+                let scrubbed = tokio::task::spawn_blocking(move || {
+                    projection.lock().unwrap_or_else(PoisonError::into_inner).scrub().map_err(failed)
                 });
-                let _ = reply.send(flushed.await?);
+                let _ = reply.send(scrubbed.await?);
             }
             ProjectorMessage::Rebuild(reply) => {
                 let projection = args.projection.clone();

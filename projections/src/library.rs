@@ -292,6 +292,10 @@ impl Projection for Shared {
         self.with(|projection| projection.flush())
     }
 
+    fn scrub(&mut self) -> Result<(), ProjectionError> {
+        self.with(|projection| projection.scrub())
+    }
+
     fn reset(&mut self) -> Result<(), ProjectionError> {
         self.with(|projection| projection.reset())
     }

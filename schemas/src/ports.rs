@@ -212,6 +212,14 @@ pub trait Projection: Send {
     /// When its own store fails.
     fn flush(&mut self) -> Result<(), ProjectionError>;
 
+    /// Makes what was applied durable, and rids its own files of whatever was removed; called after an erasure.
+    ///
+    /// # Errors
+    /// When its own store fails, or the files cannot be rewritten.
+    fn scrub(&mut self) -> Result<(), ProjectionError> {
+        self.flush()
+    }
+
     /// Forgets everything, for a rebuild.
     ///
     /// # Errors

@@ -115,6 +115,8 @@ impl Erasure {
     /// When the disk fails or a part is restarting.
     pub(crate) async fn renew_all(&self) -> Result<(), Refusal> {
         let _turn = self.searched.lock().await;
+        // Nobody is in the middle of a page that was opened with the keys there were.
+        self.read_side.reached(self.log.barrier().await?).await?;
         self.forget_copies(true).await?;
         self.tokenizer.renew().await?;
         self.read_side.rebuild(None).await?;

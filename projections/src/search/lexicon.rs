@@ -9,8 +9,10 @@ use super::table::Row;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tantivy::directory::MmapDirectory;
 use tantivy::index::SegmentId;
+use tantivy::merge_policy::{LogMergePolicy, NoMergePolicy};
 use tantivy::postings::Postings;
 use tantivy::schema::{
     FAST, Field, INDEXED, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value,
@@ -22,6 +24,11 @@ use tantivy::{
 
 /// Memory of tantivy's writer before it writes a segment by itself, bytes.
 const WRITER_BYTES: usize = 32 << 20;
+
+/// How long a purge may wait for merges that are under way.
+const PURGE_PATIENCE: Duration = Duration::from_secs(60);
+/// Tantivy's own file beside those of the segments.
+const META: &str = "meta.json";
 
 /// The fields of a tantivy document.
 #[derive(Debug, Clone, Copy)]
@@ -249,40 +256,83 @@ impl Writer {
         self.purge |= erase;
     }
 
+    /// From the next commit on, no file holds anything that was removed before it.
+    pub fn purge(&mut self) {
+        self.purge = true;
+    }
+
     /// Commits, and returns what is on disk now. Where something was erased, the segments that held it are rewritten.
+    ///
+    /// # Errors
+    /// When the disk fails, or a merge under way keeps files with what was erased for longer than a minute: the next commit
+    /// tries again.
     pub fn commit(&mut self, payload: &str) -> Result<Committed, TantivyError> {
+        if self.purge {
+            self.writer.set_merge_policy(Box::new(NoMergePolicy));
+        }
         let mut commit = self.writer.prepare_commit()?;
         commit.set_payload(payload);
         commit.commit()?;
-        if std::mem::take(&mut self.purge) {
-            self.rewrite_segments_with_deletes()?;
+        if self.purge {
+            self.rewrite()?;
+            self.writer.set_merge_policy(Box::<LogMergePolicy>::default());
+            self.purge = false;
         }
         self.committed()
     }
 
-    fn rewrite_segments_with_deletes(&mut self) -> Result<(), TantivyError> {
-        let metas = self.index.load_metas()?;
-        for segment in metas.segments.iter().filter(|segment| segment.num_deleted_docs() > 0) {
-            // A background merge may have taken the segment meanwhile; then its deleted documents are gone with it.
-            if let Err(error) = self.writer.merge(&[segment.id()]).wait() {
-                tracing::debug!(%error, "a segment was merged before it could be purged");
+    /// Rewrites the segments with deleted documents, until there is none and no file is left of what the index was. No merge
+    /// begins meanwhile, but one may be under way, and it knows only the deletions from before it began: what it brings forth is
+    /// rewritten in its turn.
+    fn rewrite(&mut self) -> Result<(), TantivyError> {
+        let deadline = Instant::now() + PURGE_PATIENCE;
+        loop {
+            // Ids only: as long as anybody holds what describes a segment, its files stay.
+            let stale: Vec<SegmentId> = self
+                .index
+                .searchable_segment_metas()?
+                .iter()
+                .filter(|segment| segment.num_deleted_docs() > 0)
+                .map(|segment| segment.id())
+                .collect();
+            for segment in stale {
+                if let Err(error) = self.writer.merge(&[segment]).wait() {
+                    tracing::debug!(%error, "a segment was merged before it could be purged");
+                }
             }
+            self.writer.garbage_collect_files().wait()?;
+            if self.is_pure()? {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(TantivyError::SystemError(format!(
+                    "files with what was erased are in use for more than {PURGE_PATIENCE:?}"
+                )));
+            }
+            std::thread::park_timeout(Duration::from_millis(2));
         }
-        self.writer.garbage_collect_files().wait()?;
-        Ok(())
+    }
+
+    /// Whether all files are those of segments without deleted documents.
+    fn is_pure(&self) -> Result<bool, TantivyError> {
+        let metas = self.index.load_metas()?;
+        let named = metas.list_segment_files();
+        let files = self.index.directory().list_managed_files();
+        Ok(metas.segments.iter().all(|segment| segment.num_deleted_docs() == 0)
+            && files.iter().all(|file| named.contains(file) || file == Path::new(META)))
     }
 
     /// Forgets everything.
+    ///
+    /// # Errors
+    /// As with [`Writer::commit`].
     pub fn reset(&mut self) -> Result<(), TantivyError> {
         // What was added and not committed is with the indexing threads, out of reach of a deletion: the next commit would
         // write it.
         self.writer.rollback()?;
         self.writer.delete_all_documents()?;
-        let mut commit = self.writer.prepare_commit()?;
-        commit.set_payload("");
-        commit.commit()?;
-        self.writer.garbage_collect_files().wait()?;
-        Ok(())
+        self.purge = true;
+        self.commit("").map(drop)
     }
 
     /// What is on disk now.

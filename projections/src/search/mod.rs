@@ -403,6 +403,10 @@ impl Search {
     }
 
     fn commit(&mut self) -> Result<(), ProjectionError> {
+        // Before the index, or a process that ends in between leaves a table with names of what nothing remembers was erased.
+        if self.forgot {
+            self.forget_table()?;
+        }
         self.save_vectors()?;
         let (rows, lessons) = {
             let state = self.finder.read();
@@ -413,9 +417,6 @@ impl Search {
         let committed = self.writer.commit(&payload).map_err(store)?;
         self.finder.write().snapshot = Snapshot { committed, delta: Delta::default() };
         (self.waiting, self.urgent) = (0, false);
-        if self.forgot {
-            return self.forget_table();
-        }
         if self.is_table_due() { self.keep_table() } else { Ok(()) }
     }
 }
@@ -466,6 +467,12 @@ impl Projection for Search {
     fn flush(&mut self) -> Result<(), ProjectionError> {
         let commit = self.waiting >= PAUSE_CHANGES || self.urgent || self.is_table_due();
         if commit { self.commit() } else { Ok(()) }
+    }
+
+    /// Whatever waits: an erasure may have been committed by a process that ended before it had rewritten the files.
+    fn scrub(&mut self) -> Result<(), ProjectionError> {
+        self.writer.purge();
+        self.commit()
     }
 
     fn reset(&mut self) -> Result<(), ProjectionError> {

@@ -211,6 +211,64 @@ fn hidden_comes_back_and_erased_does_not() {
     assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
 }
 
+/// Whether a word stands in a file of a folder.
+fn tells(folder: &Path, word: &str) -> bool {
+    let files = std::fs::read_dir(folder.join("index")).unwrap().map(|entry| entry.unwrap().path());
+    files
+        .filter_map(|file| std::fs::read(file).ok())
+        .any(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+}
+
+#[test]
+fn what_was_erased_is_in_no_file_whatever_merges_are_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut search = Search::open(Some(folder.path()), None).unwrap();
+    let mut history = History::default();
+    // Words that have nothing in common, or compression would hide one behind the other.
+    let letter = |byte: &u8| char::from(b'a' + byte % 26);
+    let word =
+        |n: usize| blake3::hash(&n.to_le_bytes()).as_bytes()[..8].iter().map(letter).collect::<String>();
+    for n in 0..40 {
+        history.say("p", &format!("ep_{n}"), "s", &word(n));
+        search.apply(&history.0).unwrap();
+        // Every eighth commit begins a merge in the background.
+        search.commit().unwrap();
+        if n % 4 == 3 {
+            assert!(tells(folder.path(), &word(n)) && tells(folder.path(), &word(n - 3)), "{n}");
+            for gone in [n - 3, n] {
+                history.forget(&format!("ep_{gone}"), Forgetting::Erase);
+                search.apply(&history.0).unwrap();
+                search.flush().unwrap();
+                assert!(!tells(folder.path(), &word(gone)), "{gone}, {n}");
+            }
+        }
+    }
+    assert!(tells(folder.path(), &word(1)), "the rest stays");
+    search.reset().unwrap();
+    assert!((0..40).all(|n| !tells(folder.path(), &word(n))));
+}
+
+/// A process may end between the commit and the purge; who finishes the erasure cannot know.
+#[test]
+fn a_scrub_takes_out_what_was_removed_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut history = kitchen();
+    let mut search = Search::open(Some(folder.path()), None).unwrap();
+    search.apply(&history.0).unwrap();
+    search.commit().unwrap();
+    history.forget("ep_2", Forgetting::Hide);
+    history.say("p", "ep_1", "s1", "quite another sentence");
+    search.apply(&history.0).unwrap();
+    search.commit().unwrap();
+    assert!(tells(folder.path(), "did you put the"), "replaced, and still in the file");
+    drop(search);
+    let mut search = Search::open(Some(folder.path()), None).unwrap();
+    let before = search.digest().unwrap();
+    search.scrub().unwrap();
+    assert!(!tells(folder.path(), "did you put the") && tells(folder.path(), "quite another"));
+    assert_eq!(search.digest().unwrap(), before);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
