@@ -321,6 +321,46 @@ fn stride_i18() {
     assert!(leaks.is_empty(), "{leaks:#?}");
 }
 
+/// A project is erased: no form of what was in it is left in any file, and the copy of the store that somebody kept of its log and
+/// read models opens nothing with the keys there are now.
+#[test]
+fn stride_i25() {
+    let store = Store::new();
+    let words: Vec<String> =
+        (0..20).map(|n| format!("the quince jelly of cellar {n}{n}{n} stays secret")).collect();
+    let there = |op: &str, params: Value| json!({"op": op, "params": params, "scope": {"project": "gone"}});
+    let requests: Vec<Value> =
+        words.iter().map(|word| there("episodic/remember", json!({"content": word}))).collect();
+    let stays = json!({"op": "episodic/remember", "params": {"content": "the neighbour's garden stays"}, "scope": {"project": "kept"}});
+    assert!(store.calls(&[requests, vec![stays]].concat()).iter().all(|answer| answer["ok"] == true));
+    let confirm = store
+        .calls(&[
+            json!({"op": "store/erase_scope", "params": {"scope": {"project": "gone"}, "confirm": "?"}}),
+        ])
+        .remove(0);
+    let wanted: String =
+        confirm["error"]["try"].as_str().unwrap_or_default().split('"').nth(1).unwrap_or_default().to_owned();
+    let erased = store
+        .calls(&[
+            json!({"op": "store/erase_scope", "params": {"scope": {"project": "gone"}, "confirm": wanted}}),
+        ])
+        .remove(0);
+    assert_eq!(erased["ok"], true, "{confirm} {erased}");
+    let found = store.calls(&[
+        there("episodic/recall", json!({"query": "quince jelly cellar"})),
+        json!({"op": "episodic/recall", "params": {"query": "garden"}, "scope": {"project": "kept"}}),
+    ]);
+    assert!(
+        !found[0].to_string().contains("quince jelly of") && found[1].to_string().contains("neighbour"),
+        "{found:?}"
+    );
+    assert_eq!(store.run(&["log", "verify"]).status.code(), Some(0));
+    assert_eq!(store.run(&["daemon", "stop"]).status.code(), Some(0));
+    let mut scan = Scan::new(&words);
+    scan.folder(&store.path());
+    scan.assert_clean();
+}
+
 /// Were the scan blind, every leak would pass: an ordinary sentence is found in the answer that holds it.
 #[test]
 fn the_scan_is_not_blind() {
