@@ -7,6 +7,7 @@
 )]
 
 mod approvals;
+mod audit;
 mod cli;
 mod daemon;
 mod embed;

@@ -212,6 +212,9 @@ fn lacking(entry: &Entry, answer: &Value) -> Option<String> {
     names.find(|name| answer.get(*name).is_none()).map(|name| format!("no {name} in {answer}"))
 }
 
+/// These need an authorization server: `oauth.rs` calls them with one.
+const ELSEWHERE: &[&str] = &["upstream/begin_auth", "upstream/finish_auth"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_example_is_answered_as_declared() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,6 +230,9 @@ async fn every_example_is_answered_as_declared() {
     let mut wrong = Vec::new();
     for entry in catalog::entries().filter(|entry| entry.layer != "run") {
         let op = entry.id();
+        if ELSEWHERE.contains(&op.as_str()) {
+            continue;
+        }
         let bench = Bench::of(system.router(), &op);
         let names = bench.seed(entry).await;
         let example = filled(serde_json::from_str(entry.traits.example).unwrap(), &names);

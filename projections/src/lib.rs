@@ -6,6 +6,7 @@
 
 pub mod agenda;
 pub mod approvals;
+pub mod audit;
 pub mod claims;
 pub mod communities;
 pub mod consolidate;

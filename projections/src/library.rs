@@ -4,6 +4,7 @@
 
 use crate::agenda::Agenda;
 use crate::approvals::Approvals;
+use crate::audit::Audit;
 use crate::evidence;
 use crate::insights::Insights;
 use crate::items::Items;
@@ -50,6 +51,8 @@ pub struct Library {
     pub graph: Graph,
     /// What people were asked.
     pub approvals: Approvals,
+    /// Who did what.
+    pub audit: Audit,
     /// Procedures and their versions.
     pub procedures: Procedures,
     /// What consolidation found and what of it counts.
@@ -95,6 +98,7 @@ impl Library {
         let graph = Graph::open(&store).map_err(failed)?;
         let runs = Runs::open(&store).map_err(failed)?;
         let approvals = Approvals::open(&store).map_err(failed)?;
+        let audit = Audit::open(&store).map_err(failed)?;
         let procedures = Procedures::open(&store).map_err(failed)?;
         let ratings = Ratings::open(&store).map_err(failed)?;
         let insights = Insights::open(&store).map_err(failed)?;
@@ -108,6 +112,7 @@ impl Library {
             rows(&store, graph.clone()).map_err(failed)?,
             rows(&store, runs.clone()).map_err(failed)?,
             rows(&store, approvals.clone()).map_err(failed)?,
+            rows(&store, audit.clone()).map_err(failed)?,
             rows(&store, procedures.clone()).map_err(failed)?,
             rows(&store, ratings.clone()).map_err(failed)?,
             rows(&store, insights.clone()).map_err(failed)?,
@@ -117,6 +122,7 @@ impl Library {
         ];
         Ok(Self {
             approvals,
+            audit,
             procedures,
             insights,
             passes,

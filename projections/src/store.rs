@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 pub struct StoreError(String);
 
 impl StoreError {
-    fn of(cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn of(cause: impl std::fmt::Display) -> Self {
         Self(cause.to_string())
     }
 }

@@ -4,6 +4,7 @@
 //! 5 denied by policy, 6 integrity failure, 7 locked or unreachable.
 
 mod approvals;
+mod audit;
 mod auth;
 mod call;
 mod completions;
@@ -111,6 +112,8 @@ enum Command {
     Search(memory::Search),
     /// Read the event log
     Log(log::Log),
+    /// Who saw and did what, as a report
+    Audit(audit::Audit),
     /// List, show, resume and cancel runs
     Run(run::Run),
     /// Rebuild from the log and compare, or execute a run again offline
@@ -237,6 +240,7 @@ impl Command {
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,
             Self::Log(command) => command.run(session).await,
+            Self::Audit(command) => command.run(session).await,
             Self::Run(command) => command.run(session).await,
             Self::Daemon(command) => command.run(session).await,
             Self::Model(command) => command.run(session),

@@ -90,6 +90,7 @@ impl Erasure {
         self.forget_copies(false).await?;
         if runs > 0 {
             self.read_side.rebuild(Some("runs")).await?;
+            self.read_side.rebuild(Some("audit")).await?;
         }
         self.read_side.scrub().await?;
         let keys = self.keys.clone();

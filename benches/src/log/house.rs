@@ -57,7 +57,7 @@ fn memory(n: u64) -> anyhow::Result<Draft> {
         key: None,
     };
     let (content, event) = (sentence(n), command.event(0));
-    Ok(if n % 2 == 0 {
+    Ok(if n.is_multiple_of(2) {
         let remembered = episodic::Remembered {
             id: Id::new("ep", at_ms, command.random(0)),
             content,

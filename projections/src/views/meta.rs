@@ -1,6 +1,7 @@
 //! Knowing what is known: coverage, gaps, confidence, provenance, use and staleness.
 
 use super::{cut, limit, missing, query};
+use crate::audit::Wanted;
 use crate::consolidate::fading::strength;
 use crate::items::{EpisodeRow, FactRow, Head, What};
 use crate::library::Library;
@@ -20,6 +21,8 @@ const DAY_MS: f64 = 86_400_000.0;
 /// Most nodes of a provenance tree, and how deep it goes.
 const NODES: usize = 200;
 const DEPTH: u8 = 8;
+/// Most entries of an audit.
+const ENTRIES: usize = 10_000;
 /// Below this, a question is noted as one that found little.
 const WEAK: f64 = 0.3;
 
@@ -328,6 +331,15 @@ impl Queries for Library {
     fn usage(&self, _: &Context, op: Usage) -> Result<Vec<Used>, Refusal> {
         let (from, to) = op.range.as_ref().map_or(Ok((i64::MIN, i64::MAX)), Range::millis)?;
         Ok(self.journal.usage(from, to))
+    }
+
+    fn audit(&self, _: &Context, op: Audit) -> Result<AuditReport, Refusal> {
+        let range = op.range.as_ref().map(Range::millis).transpose()?;
+        let limit = usize::try_from(op.limit).unwrap_or(usize::MAX).clamp(1, ENTRIES);
+        let wanted = Wanted { range, actor: op.actor, run: op.run };
+        let (entries, concerns, total) = self.audit.entries(&wanted, limit)?;
+        let authors = if wanted.run.is_none() { self.audit.authors(&wanted)? } else { Vec::new() };
+        Ok(AuditReport { authors, concerns, entries, total })
     }
 
     fn explain(&self, cx: &Context, op: Explain) -> Result<ProvenanceTree, Refusal> {

@@ -1,9 +1,11 @@
 //! The meta layer: what is known, how well, how recently, and who used it. Knowing what one does not know.
 
+use crate::context::{Channel, Party};
+use crate::envelope::Seq;
 use crate::id::Id;
 use crate::layers::common::{Ack, Hit, Layer, Paged, Prov, Range, Time, fifty, ten};
 use crate::layers::semantic::Fact;
-use crate::operation::{Operation, Traits};
+use crate::operation::{Audience, Operation, Traits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ crate::layer! {
             access_log: AccessLog,
             staleness: Staleness,
             stats: Stats,
+            audit: Audit,
         }
     }
 }
@@ -404,6 +407,119 @@ pub struct Inventory {
 impl Operation for Stats {
     type Returns = Inventory;
     const TRAITS: Traits = Traits { cost: 2, tags: &["count", "size", "overview"], ..Traits::DEFAULT };
+}
+
+/// See who did what: what each author recorded, and one by one what people answer for: approvals, values given out, how runs began and
+/// ended, broken bounds, other servers and their tools, erasures. Not for agents.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Only this time. What authors recorded is counted by whole days (UTC).
+    #[serde(default)]
+    pub range: Option<Range>,
+    /// Only this author, by name.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// Only this run; authors are then not counted.
+    #[serde(default)]
+    pub run: Option<Id>,
+    /// At most this many entries, the newest, up to 10,000.
+    #[serde(default = "thousand")]
+    pub limit: u32,
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+/// What an entry of the audit is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Concern {
+    /// A person was asked, or answered.
+    Approval,
+    /// A value behind a token was given out, or somebody tried.
+    Disclosure,
+    /// A run began, waited or ended.
+    Run,
+    /// A run ran against a bound.
+    Violation,
+    /// Another server or its tools.
+    Upstream,
+    /// Something was erased for ever, undone, exported or imported.
+    Content,
+}
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditEntry {
+    /// Its position in the log.
+    pub seq: Seq,
+    /// When.
+    pub at: Time,
+    /// What it is about.
+    pub concern: Concern,
+    /// The event, such as `approval.granted`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What kind of party.
+    pub party: Party,
+    /// Which door.
+    pub via: Channel,
+    /// The author.
+    pub actor: String,
+    /// The project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// The run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Id>,
+    /// What happened; sensitive values are tokens. Empty where it was erased.
+    pub text: String,
+}
+
+/// What one author recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Deeds {
+    /// What kind of party.
+    pub party: Party,
+    /// Which door.
+    pub via: Channel,
+    /// The author.
+    pub actor: String,
+    /// How many events.
+    pub events: u64,
+    /// How many of each type.
+    pub types: BTreeMap<String, u64>,
+    /// The first.
+    pub first: Time,
+    /// The last.
+    pub last: Time,
+}
+
+/// Who did what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditReport {
+    /// Authors, the busiest first.
+    pub authors: Vec<Deeds>,
+    /// How many entries there are of each concern.
+    pub concerns: BTreeMap<Concern, u64>,
+    /// The newest entries, newest first.
+    pub entries: Vec<AuditEntry>,
+    /// How many entries there are in all.
+    pub total: u64,
+}
+
+impl Operation for Audit {
+    type Returns = AuditReport;
+    const TRAITS: Traits = Traits {
+        audience: Audience::Human,
+        sensitive: true,
+        cost: 5,
+        tags: &["who", "report", "compliance", "history"],
+        example: r#"{"limit": 10}"#,
+        ..Traits::DEFAULT
+    };
 }
 
 // ── Events ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -248,7 +248,7 @@ pub struct Entrust {
 
 impl Operation for Entrust {
     type Returns = Done;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..SYSTEM };
 }
 
 /// Where in the vault a server's OAuth credentials lie.
@@ -261,7 +261,7 @@ pub struct Entrusted {
 
 impl Operation for Entrusted {
     type Returns = Option<String>;
-    const TRAITS: Traits = Traits { example: r#"{"server": "files"}"#, ..SYSTEM };
+    const TRAITS: Traits = Traits { example: r#"{"server": "documents"}"#, ..SYSTEM };
 }
 
 /// Done.
@@ -487,7 +487,7 @@ impl Operation for BeginAuth {
     type Returns = Opening;
     const TRAITS: Traits = Traits {
         risk: Risk::High,
-        example: r#"{"server": "files", "redirect": "http://127.0.0.1:7000/callback"}"#,
+        example: r#"{"server": "documents", "redirect": "http://127.0.0.1:7000/callback"}"#,
         ..HUMAN
     };
 }
@@ -513,7 +513,7 @@ impl Operation for FinishAuth {
     type Returns = Done;
     const TRAITS: Traits = Traits {
         risk: Risk::High,
-        example: r#"{"server": "files", "callback": "http://127.0.0.1:7000/callback?code=x&state=y"}"#,
+        example: r#"{"server": "documents", "callback": "http://127.0.0.1:7000/callback?code=x&state=y"}"#,
         ..HUMAN
     };
 }
