@@ -137,8 +137,8 @@ impl Router {
             // Parsed as it came, so that an error names the caller's own field; parsed again only where something was put in.
             let call = catalog::parse(&request.op, request.params.clone())?;
             let (mut params, replaced) = self.parts.tokenizer.tokenize(&cx, request.params).await?;
-            self.parts.guard.permit(&cx, &request.op, &params).await?;
-            let labelled = self.parts.guard.from_outside(&cx) && label(&request.op, &mut params);
+            let from_outside = self.parts.guard.permit(&cx, &request.op, &params).await?;
+            let labelled = from_outside && label(&request.op, &mut params);
             let same = replaced.total() == 0 && !labelled;
             let call = if same { call } else { catalog::parse(&request.op, params)? };
             return match call {

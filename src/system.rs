@@ -154,7 +154,7 @@ impl System {
             log: log.clone(),
             sealer: sealer.clone(),
             sandbox: sandbox.clone(),
-            judge: guard,
+            judge: guard.clone(),
             tokenize: Arc::new(RunTokens(tokenizer.clone())),
             effects: {
                 let upstreams = upstreams.clone();
@@ -210,6 +210,7 @@ impl System {
         });
         children.extend(layers.children(&log, &sealer, snapshots.as_ref()));
         children.push(tokenizer.child());
+        children.push(guard.child());
         children.push(upstreams.child());
         if options.sandbox {
             let pool = sandbox.clone();

@@ -202,7 +202,7 @@ impl Audit {
             run: run.or_else(|| draft.stream.strip_prefix("run/").map(Id::from_text)),
             text,
         };
-        batch.put_row(&self.entries, &recorded.record.seq.to_be_bytes(), &row)
+        batch.put_row(&self.entries, recorded.record.seq.to_be_bytes(), &row)
     }
 }
 

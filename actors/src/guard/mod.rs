@@ -6,11 +6,14 @@
 
 pub mod policy;
 mod taint;
+mod watch;
 
+use crate::handle::Slot;
 use crate::layer::LayerHandle;
 use crate::layers::approval::State;
 use crate::run::parts::{Decided, Judge, Submission, Verdict};
 use crate::sandbox::presets::Preset;
+use crate::supervisor::Child;
 use athena_schemas::catalog;
 use athena_schemas::context::{Context, Party};
 use athena_schemas::id::Id;
@@ -22,7 +25,9 @@ use athena_schemas::wire::Assessment;
 use policy::{Policy, Stance};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use taint::Taints;
+use taint::{Step, Traced};
+use tokio::sync::oneshot;
+use watch::{Message, Watch};
 
 /// Most bytes of a summary.
 const SUMMARY_BYTES: usize = 300;
@@ -50,7 +55,7 @@ pub struct Guard {
     preset: Preset,
     ttl_s: u64,
     reaches: Reaches,
-    taints: Taints,
+    watch: Slot<Message>,
 }
 
 impl Guard {
@@ -62,51 +67,66 @@ impl Guard {
         ttl_s: u64,
         reaches: Reaches,
     ) -> Self {
-        Self { approvals, policy, preset, ttl_s, reaches, taints: Taints::default() }
+        Self { approvals, policy, preset, ttl_s, reaches, watch: Slot::new("guard") }
+    }
+
+    /// The guard's place in the supervision tree.
+    pub fn child(&self) -> Child {
+        let slot = self.watch.clone();
+        Child::actor("guard", || Watch, move || slot.clone())
     }
 
     /// Decides on one call of agent code, at the moment of the call. People and fronts are judged by their audience alone.
+    /// Answers whether what the call stores may have come from outside: its run has had content of another server's.
     ///
     /// # Errors
     /// [`Code::Denied`] by policy; [`Code::ApprovalRequired`] with `{approval}` where a person must say yes first.
-    pub async fn permit(&self, cx: &Context, op: &str, params: &Value) -> Result<(), Refusal> {
+    pub async fn permit(&self, cx: &Context, op: &str, params: &Value) -> Result<bool, Refusal> {
         if cx.caller.party != Party::Code {
-            return Ok(());
+            return Ok(false);
         }
-        let stance = self.stance(cx, op, params);
+        let (stance, untrusted) = self.stance(cx, op, params).await?;
         match stance {
-            Stance::Allow => Ok(()),
+            Stance::Allow => Ok(untrusted),
             Stance::Deny(why) => {
                 metrics::counter!("athena_risk_decisions_total", "level" => "call", "decision" => "denied")
                     .increment(1);
                 Err(Refusal::denied(format!("{op}: {why}")).hint("a person can allow it in the policy"))
             }
-            Stance::Ask(risk, why) => self.ask_for_call(cx, op, params, risk, why).await,
+            Stance::Ask(risk, why) => {
+                self.ask_for_call(cx, op, params, risk, why).await?;
+                Ok(untrusted)
+            }
         }
     }
 
-    /// Whether what this caller stores may have come from outside: its run has had content of another server's.
-    pub fn from_outside(&self, cx: &Context) -> bool {
-        self.taints.untrusted(cx)
-    }
-
-    fn stance(&self, cx: &Context, op: &str, params: &Value) -> Stance {
-        let (risk, flow) = match catalog::find(op) {
+    async fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
+        let (risk, traced) = match catalog::find(op) {
             Some(entry) => {
                 let rehearsal = params.get("dry_run") == Some(&Value::Bool(true));
                 let risk = if rehearsal { Risk::Low } else { entry.traits.risk };
-                (risk, self.taints.memory(cx, entry.traits.sensitive && !entry.mutating()))
+                let private = entry.traits.sensitive && !entry.mutating();
+                (risk, self.trace(cx, Step::Memory { private }).await?)
             }
-            None if catalog::is_layer(op.split('/').next().unwrap_or_default()) => (Risk::Low, None),
+            None if catalog::is_layer(op.split('/').next().unwrap_or_default()) => {
+                (Risk::Low, Traced::default())
+            }
             None if matches!(op.split_once('/'), Some(("files" | "tools" | "results", _))) => {
-                (Risk::Low, None)
+                (Risk::Low, Traced::default())
             }
             None => {
                 let reach = (self.reaches)(op);
-                (reach.risk, self.taints.tool(cx, op, reach, params))
+                (reach.risk, self.trace(cx, Step::tool(op, reach, params)).await?)
             }
         };
-        self.policy.on_call(op, risk, flow)
+        Ok((self.policy.on_call(op, risk, traced.flow), traced.untrusted))
+    }
+
+    async fn trace(&self, cx: &Context, step: Step) -> Result<Traced, Refusal> {
+        let Some(run) = cx.caller.run.clone() else { return Ok(Traced::default()) };
+        let (reply, traced) = oneshot::channel();
+        self.watch.cast(Message { run, step, reply })?;
+        traced.await.map_err(|_| self.watch.down())
     }
 
     async fn ask_for_call(

@@ -6,11 +6,9 @@
 
 use super::Reach;
 use crate::privacy::token;
-use athena_schemas::context::Context;
 use athena_schemas::id::Id;
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
 
 /// Runs that are remembered; older ones are over.
 const RUNS: usize = 4_096;
@@ -35,61 +33,94 @@ struct Taint {
     given: BTreeMap<String, usize>,
 }
 
-/// What the runs under way have touched.
+/// What the runs under way have touched. The guard's actor holds it.
 #[derive(Default)]
-pub(super) struct Taints(Mutex<(BTreeMap<Id, Taint>, VecDeque<Id>)>);
+pub(super) struct Taints {
+    runs: BTreeMap<Id, Taint>,
+    order: VecDeque<Id>,
+}
 
-impl Taints {
-    /// A call of a memory operation; `private` where its answer is private memory.
-    pub(super) fn memory(&self, cx: &Context, private: bool) -> Option<Flow> {
-        self.touch(cx, |taint| {
-            taint.private |= private;
-            (private && taint.untrusted && taint.outbound).then_some(Flow::PrivateOutward)
-        })
-    }
+/// What a call adds.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// A memory operation; `private` where its answer is private memory.
+    Memory {
+        /// Whether it is.
+        private: bool,
+    },
+    /// Another server's tool.
+    Tool {
+        /// The server.
+        server: String,
+        /// What the tool can do.
+        reach: Reach,
+        /// How much it is given, bytes.
+        bytes: usize,
+        /// Whether a token stands in what it is given.
+        token: bool,
+    },
+}
 
-    /// Whether a run has had content from outside.
-    pub(super) fn untrusted(&self, cx: &Context) -> bool {
-        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cx.caller.run.as_ref().and_then(|run| guard.0.get(run)).is_some_and(|taint| taint.untrusted)
-    }
-
-    /// A call of another server's tool. Asking twice about the same call gives the same answer: a leg stays a leg.
-    pub(super) fn tool(&self, cx: &Context, op: &str, reach: Reach, params: &Value) -> Option<Flow> {
+impl Step {
+    /// A call of another server's tool.
+    pub(super) fn tool(op: &str, reach: Reach, params: &Value) -> Self {
         let text = params.to_string();
+        let server = op.split('/').next().unwrap_or_default().to_owned();
         // A token stands for a private value, and a tool that says it deals with the open world might be told it.
         let token = reach.declared && !token::find(&text).is_empty();
-        self.touch(cx, |taint| {
-            taint.private |= token;
-            let sends = reach.outbound && reach.writes;
-            let third = taint.private && (taint.outbound || (sends && taint.untrusted));
-            let mut bulk = false;
-            if taint.private && reach.outbound {
-                let server = op.split('/').next().unwrap_or_default().to_owned();
-                let given = taint.given.entry(server).or_default();
-                *given = given.saturating_add(text.len());
-                bulk = *given > BUDGET;
-            }
-            taint.outbound |= sends;
-            // Whatever it answers comes from outside.
-            taint.untrusted = true;
-            if third { Some(Flow::PrivateOutward) } else { bulk.then_some(Flow::Bulk) }
-        })
+        Self::Tool { server, reach, bytes: text.len(), token }
     }
+}
 
-    fn touch(&self, cx: &Context, change: impl FnOnce(&mut Taint) -> Option<Flow>) -> Option<Flow> {
-        let run = cx.caller.run.as_ref()?;
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (taints, order) = &mut *guard;
-        if !taints.contains_key(run) {
-            if order.len() >= RUNS
-                && let Some(oldest) = order.pop_front()
+/// What a step leads to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traced {
+    /// The dangerous combination it would complete.
+    pub(super) flow: Option<Flow>,
+    /// Whether the run had content from outside before.
+    pub(super) untrusted: bool,
+}
+
+impl Taints {
+    /// Takes a step of a run. Asking twice about the same call gives the same answer: a leg stays a leg.
+    pub(super) fn step(&mut self, run: &Id, step: Step) -> Traced {
+        if !self.runs.contains_key(run) {
+            if self.order.len() >= RUNS
+                && let Some(oldest) = self.order.pop_front()
             {
-                taints.remove(&oldest);
+                self.runs.remove(&oldest);
             }
-            order.push_back(run.clone());
+            self.order.push_back(run.clone());
         }
-        change(taints.entry(run.clone()).or_default())
+        let taint = self.runs.entry(run.clone()).or_default();
+        let untrusted = taint.untrusted;
+        Traced { flow: taint.step(step), untrusted }
+    }
+}
+
+impl Taint {
+    fn step(&mut self, step: Step) -> Option<Flow> {
+        match step {
+            Step::Memory { private } => {
+                self.private |= private;
+                (private && self.untrusted && self.outbound).then_some(Flow::PrivateOutward)
+            }
+            Step::Tool { server, reach, bytes, token } => {
+                self.private |= token;
+                let sends = reach.outbound && reach.writes;
+                let third = self.private && (self.outbound || (sends && self.untrusted));
+                let mut bulk = false;
+                if self.private && reach.outbound {
+                    let given = self.given.entry(server).or_default();
+                    *given = given.saturating_add(bytes);
+                    bulk = *given > BUDGET;
+                }
+                self.outbound |= sends;
+                // Whatever it answers comes from outside.
+                self.untrusted = true;
+                if third { Some(Flow::PrivateOutward) } else { bulk.then_some(Flow::Bulk) }
+            }
+        }
     }
 }
 
@@ -99,10 +130,8 @@ mod tests {
     use athena_schemas::risk::Risk;
     use serde_json::json;
 
-    fn run() -> Context {
-        let mut cx = Context::example();
-        cx.caller.run = Some(Id::from_text("run_1"));
-        cx
+    fn run() -> Id {
+        Id::from_text("run_1")
     }
 
     const READ: Reach = Reach { risk: Risk::Low, writes: false, outbound: true, declared: true };
@@ -117,11 +146,19 @@ mod tests {
         Outward,
     }
 
-    fn step(taints: &Taints, cx: &Context, leg: Leg) -> Option<Flow> {
+    fn memory(taints: &mut Taints, run: &Id, private: bool) -> Option<Flow> {
+        taints.step(run, Step::Memory { private }).flow
+    }
+
+    fn tool(taints: &mut Taints, run: &Id, op: &str, reach: Reach, params: &Value) -> Option<Flow> {
+        taints.step(run, Step::tool(op, reach, params)).flow
+    }
+
+    fn step(taints: &mut Taints, run: &Id, leg: Leg) -> Option<Flow> {
         match leg {
-            Leg::Private => taints.memory(cx, true),
-            Leg::Untrusted => taints.tool(cx, "web/read", READ, &json!({})),
-            Leg::Outward => taints.tool(cx, "mail/send", SEND, &json!({})),
+            Leg::Private => memory(taints, run, true),
+            Leg::Untrusted => tool(taints, run, "web/read", READ, &json!({})),
+            Leg::Outward => tool(taints, run, "mail/send", SEND, &json!({})),
         }
     }
 
@@ -138,12 +175,20 @@ mod tests {
             [Outward, Private, Untrusted],
             [Outward, Untrusted, Private],
         ] {
-            let (taints, cx) = (Taints::default(), run());
-            let asked = order.map(|leg| step(&taints, &cx, leg).is_some());
+            let (mut taints, id) = (Taints::default(), run());
+            let asked = order.map(|leg| step(&mut taints, &id, leg).is_some());
             assert!(!asked[0] && (asked[1] || asked[2]), "{order:?}: {asked:?}");
-            assert_eq!(step(&taints, &cx, order[2]), Some(Flow::PrivateOutward), "{order:?}, asked again");
+            assert_eq!(
+                step(&mut taints, &id, order[2]),
+                Some(Flow::PrivateOutward),
+                "{order:?}, asked again"
+            );
             for leg in [Private, Outward] {
-                assert_eq!(step(&taints, &cx, leg), Some(Flow::PrivateOutward), "{order:?}, then {leg:?}");
+                assert_eq!(
+                    step(&mut taints, &id, leg),
+                    Some(Flow::PrivateOutward),
+                    "{order:?}, then {leg:?}"
+                );
             }
         }
     }
@@ -152,7 +197,7 @@ mod tests {
     /// or in small ones. The budget of a run that has read memory stops each.
     #[test]
     fn stride_i07() {
-        let memory = "the board meets on Tuesday in the old library; ".repeat(200);
+        let secret = "the board meets on Tuesday in the old library; ".repeat(200);
         let encodings: [fn(u8) -> String; 10] = [
             |b| char::from(b).to_string(),
             |b| format!("{b:02x}"),
@@ -166,14 +211,14 @@ mod tests {
             |b| char::from_u32(0x1F600 + u32::from(b) % 64).unwrap_or(' ').to_string(),
         ];
         for (n, encode) in encodings.into_iter().enumerate() {
-            let stolen: String = memory.bytes().map(encode).collect();
+            let stolen: String = secret.bytes().map(encode).collect();
             for size in [stolen.chars().count(), 512] {
-                let (taints, cx) = (Taints::default(), run());
-                assert_eq!(taints.memory(&cx, true), None);
+                let (mut taints, id) = (Taints::default(), run());
+                assert_eq!(memory(&mut taints, &id, true), None);
                 let mut out = 0;
                 let stopped = stolen.chars().collect::<Vec<_>>().chunks(size).any(|piece| {
                     let params = json!({"query": piece.iter().collect::<String>()});
-                    let flow = taints.tool(&cx, "web/search", READ, &params);
+                    let flow = tool(&mut taints, &id, "web/search", READ, &params);
                     out += if flow.is_none() { params.to_string().len() } else { 0 };
                     flow.is_some()
                 });
@@ -184,30 +229,30 @@ mod tests {
 
     #[test]
     fn two_legs_are_harmless() {
-        let (taints, cx) = (Taints::default(), run());
-        assert_eq!(taints.memory(&cx, true), None);
-        assert_eq!(taints.tool(&cx, "web/read", READ, &json!({})), None);
-        assert_eq!(taints.tool(&cx, "files/write", LOCAL, &json!({"text": "x".repeat(9_000)})), None);
-        let (taints, cx) = (Taints::default(), run());
-        assert_eq!(taints.tool(&cx, "web/read", READ, &json!({})), None);
-        assert_eq!(taints.tool(&cx, "mail/send", SEND, &json!({"text": "x".repeat(9_000)})), None);
-        let (taints, cx) = (Taints::default(), run());
-        taints.memory(&cx, true);
-        assert_eq!(taints.tool(&cx, "mail/send", SEND, &json!({})), None);
-        assert_eq!(taints.memory(&cx, false), None, "what answers nothing private is no leg");
+        let (mut taints, id) = (Taints::default(), run());
+        assert_eq!(memory(&mut taints, &id, true), None);
+        assert_eq!(tool(&mut taints, &id, "web/read", READ, &json!({})), None);
+        assert_eq!(tool(&mut taints, &id, "files/write", LOCAL, &json!({"text": "x".repeat(9_000)})), None);
+        let (mut taints, id) = (Taints::default(), run());
+        assert_eq!(tool(&mut taints, &id, "web/read", READ, &json!({})), None);
+        assert_eq!(tool(&mut taints, &id, "mail/send", SEND, &json!({"text": "x".repeat(9_000)})), None);
+        let (mut taints, id) = (Taints::default(), run());
+        memory(&mut taints, &id, true);
+        assert_eq!(tool(&mut taints, &id, "mail/send", SEND, &json!({})), None);
+        assert_eq!(memory(&mut taints, &id, false), None, "what answers nothing private is no leg");
     }
 
     #[test]
     fn a_token_is_private_wherever_it_came_from_and_however_it_is_written() {
         for token in ["EMAIL_tk_k7f3a9cq2m", "email-tk-k7f3a9cq2m", "EMAIL%5Ftk%5Fk7f3a9cq2m"] {
-            let (taints, cx) = (Taints::default(), run());
-            taints.tool(&cx, "web/read", READ, &json!({}));
-            let sent = taints.tool(&cx, "mail/send", SEND, &json!({"to": token}));
+            let (mut taints, id) = (Taints::default(), run());
+            tool(&mut taints, &id, "web/read", READ, &json!({}));
+            let sent = tool(&mut taints, &id, "mail/send", SEND, &json!({"to": token}));
             assert_eq!(sent, Some(Flow::PrivateOutward), "{token}");
         }
-        let (taints, cx) = (Taints::default(), run());
-        taints.tool(&cx, "web/read", READ, &json!({}));
+        let (mut taints, id) = (Taints::default(), run());
+        tool(&mut taints, &id, "web/read", READ, &json!({}));
         let unsaid = Reach { declared: false, ..SEND };
-        assert_eq!(taints.tool(&cx, "s/put", unsaid, &json!({"to": "EMAIL_tk_k7f3a9cq2m"})), None);
+        assert_eq!(tool(&mut taints, &id, "s/put", unsaid, &json!({"to": "EMAIL_tk_k7f3a9cq2m"})), None);
     }
 }
