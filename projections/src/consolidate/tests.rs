@@ -207,7 +207,8 @@ proptest! {
         }
         now += DAY;
         let but_history = |digests: Vec<(&'static str, [u8; 32])>| -> Vec<_> {
-            digests.into_iter().filter(|(name, _)| *name != "passes").collect()
+            // These two are histories: what was undone stands in them, and its undoing.
+            digests.into_iter().filter(|(name, _)| !matches!(*name, "passes" | "audit")).collect()
         };
         let before = but_history(fed.digests());
         let strategy = if thorough { Strategy::Thorough } else { Strategy::Balanced };
