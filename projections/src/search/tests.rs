@@ -245,7 +245,7 @@ fn what_was_erased_is_in_no_file_whatever_merges_are_under_way() {
         }
     }
     for kept in (0..40).filter(|n| !matches!(n % 4, 0 | 3)) {
-        assert_eq!(ids(&search, "p", &Ask::new(&word(kept))).first(), Some(&format!("ep_{kept}")));
+        assert_eq!(ids(&search, "p", &Ask::new(word(kept))).first(), Some(&format!("ep_{kept}")));
     }
     search.reset().unwrap();
     assert!((0..40).all(|n| !tells(folder.path(), &word(n))));
