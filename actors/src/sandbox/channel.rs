@@ -68,7 +68,8 @@ impl Channel {
         }
         self.outbox.extend_from_slice(&length.to_le_bytes());
         self.outbox.extend_from_slice(&body);
-        self.write()
+        self.write();
+        Ok(())
     }
 
     /// The next frame. Cancel-safe.
@@ -84,7 +85,7 @@ impl Channel {
             };
             let ready = self.stream.ready(interest).await?;
             if ready.is_writable() && !self.outbox.is_empty() {
-                self.write()?;
+                self.write();
             }
             if ready.is_readable() {
                 self.inbox.reserve(CHUNK);
@@ -98,17 +99,21 @@ impl Channel {
         }
     }
 
-    fn write(&mut self) -> Result<(), Broken> {
+    fn write(&mut self) {
         let mut sent = 0;
         while let Some(rest) = self.outbox.get(sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.try_write(rest) {
                 Ok(n) => sent += n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
+                Err(_) => {
+                    // Nobody hears it any more. What was said before that is still to be read, and with it how it ended: code
+                    // may come to its end while an answer it no longer waits for is on its way.
+                    self.outbox.clear();
+                    return;
+                }
             }
         }
         self.outbox.drain(..sent);
-        Ok(())
     }
 
     fn parse(&mut self) -> Result<Option<FromWorker>, Broken> {
@@ -151,6 +156,23 @@ mod tests {
         assert_eq!(channel.next().await.unwrap(), log("one"));
         assert_eq!(channel.next().await.unwrap(), log("two"));
         drop(theirs);
+        assert!(matches!(channel.next().await, Err(Broken::Closed)));
+    }
+
+    #[tokio::test]
+    async fn last_words_are_heard_although_an_answer_found_nobody() {
+        let (ours, mut theirs) = Blocking::pair().unwrap();
+        let mut channel = Channel::new(ours).unwrap();
+        let answer = |call| ToWorker::Answer { call, result: Ok("late".into()), clock_ms: 1 };
+        let word = FromWorker::Log { level: "log".into(), text: "goodbye".into() };
+        let body = postcard::to_stdvec(&word).unwrap();
+        theirs.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
+        theirs.write_all(&body).unwrap();
+        // One answer lies unread when the worker goes, the next comes after it has gone.
+        channel.send(&answer(1)).unwrap();
+        drop(theirs);
+        channel.send(&answer(2)).unwrap();
+        assert_eq!(channel.next().await.unwrap(), word);
         assert!(matches!(channel.next().await, Err(Broken::Closed)));
     }
 
