@@ -363,8 +363,13 @@ impl ServerActor {
     }
 
     async fn gone(&self, state: &mut State, why: &'static str) {
-        let Phase::Ready(connection, since) = std::mem::replace(&mut state.phase, Phase::Idle) else {
-            return;
+        let (connection, since) = match std::mem::replace(&mut state.phase, Phase::Idle) {
+            Phase::Ready(connection, since) => (connection, since),
+            // The end of a process that never got ready is told twice: its start has failed already, and its pause stands.
+            other => {
+                state.phase = other;
+                return;
+            }
         };
         if since.elapsed() >= STABLE {
             state.failures = 0;

@@ -206,8 +206,7 @@ async fn stride_d12_a_crash_loop_is_met_with_patience() {
     }
     let status = &gate.upstreams.status()[0];
     assert_eq!(status.health, Health::Failing);
-    // How many starts fit between the calls depends on how long they take; patience means that most calls start nothing.
-    assert!(status.starts < 25, "started {} times", status.starts);
+    assert!(status.starts < 10, "started {} times", status.starts);
     gate.close().await;
 }
 
