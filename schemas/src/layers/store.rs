@@ -141,6 +141,13 @@ pub struct Rejected {
     pub why: String,
 }
 
+impl Rejected {
+    /// A line that could not be imported, with why.
+    pub fn new(line: u64, why: impl Into<String>) -> Self {
+        Self { line, why: why.into() }
+    }
+}
+
 impl Operation for Import {
     type Returns = ImportDone;
     const TRAITS: Traits = Traits {
