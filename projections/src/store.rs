@@ -34,6 +34,10 @@ impl From<StoreError> for Refusal {
     }
 }
 
+/// Bytes of rows that a table keeps in memory before it writes them out. There are some forty tables: the engine's own 64 MiB
+/// for each would let the read side of a large import grow to gigabytes.
+const MEMTABLE: u64 = 4 << 20;
+
 type Memory = Arc<RwLock<BTreeMap<(u32, Vec<u8>), Vec<u8>>>>;
 
 #[derive(Clone)]
@@ -91,9 +95,10 @@ impl Store {
             return Ok(table.clone());
         }
         let rows = match &self.backend {
-            Backend::Disk(database) => TableRows::Disk(
-                database.keyspace(name, KeyspaceCreateOptions::default).map_err(StoreError::of)?,
-            ),
+            Backend::Disk(database) => {
+                let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
+                TableRows::Disk(database.keyspace(name, options).map_err(StoreError::of)?)
+            }
             Backend::Memory(memory) => TableRows::Memory(Arc::clone(memory)),
         };
         let table = Table { number: tables.len() as u32, rows };
