@@ -3,8 +3,10 @@
 #![expect(clippy::indexing_slicing, reason = "a benchmark may end with a panic")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures are what it is for")]
 
+mod client;
 mod log;
 mod memory;
+mod peers;
 mod recall;
 mod runs;
 mod tokens;
@@ -34,6 +36,8 @@ enum Bench {
     Recall(recall::Settings),
     /// Memory through the whole house: imports, remembering, recall, consolidation, rebuilding.
     Memory(memory::Settings),
+    /// Memory through an MCP client, beside other memory servers: waits, memory used, what a kill and a second client lose.
+    Peers(peers::Settings),
     /// Runs of agent code through the whole house.
     Runs(runs::Settings),
     /// What workflows over twelve real servers cost in tokens, three ways, and what a person waits for.
@@ -42,6 +46,12 @@ enum Bench {
     AppendUntilKilled { path: PathBuf, from: u64 },
     #[command(hide = true)]
     RememberUntilKilled { path: PathBuf, more: u64 },
+    #[command(hide = true)]
+    Resident {
+        path: PathBuf,
+        #[arg(long)]
+        model: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,9 +81,11 @@ async fn measure() -> anyhow::Result<()> {
         Bench::Replay(settings) => log::replay::run(&settings).await,
         Bench::Recall(settings) => recall::run(&settings),
         Bench::Memory(settings) => memory::run(&settings).await,
+        Bench::Peers(settings) => tokio::task::block_in_place(|| peers::run(&settings)),
         Bench::Runs(settings) => runs::run(&settings).await,
         Bench::Tokens(settings) => tokio::task::block_in_place(|| tokens::run(&settings)),
         Bench::AppendUntilKilled { path, from } => log::open::append_until_killed(&path, from).await,
         Bench::RememberUntilKilled { path, more } => log::house::remember_until_killed(&path, more).await,
+        Bench::Resident { path, model } => memory::resident(&path, model.as_deref()).await,
     }
 }

@@ -11,6 +11,7 @@ use athena_schemas::ports::{Request, Router};
 use serde_json::{Value, json};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -55,9 +56,9 @@ struct House {
 }
 
 impl House {
-    async fn open(settings: &Settings, folder: &Path) -> anyhow::Result<Self> {
+    async fn open(model: Option<&Path>, folder: &Path) -> anyhow::Result<Self> {
         let mut config = Config::default();
-        config.model.dir = settings.model.clone();
+        config.model.dir = model.map(Into::into);
         let options = Options { folder: Some(folder.into()), config, sandbox: false, ..Options::default() };
         let system = System::open(options).await.map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
         let scope = Scope::project("bench");
@@ -82,12 +83,16 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
     let folder = tempfile::Builder::new().prefix("athena-bench-").tempdir_in(&settings.dir)?;
     let store = folder.path().join("store");
     std::fs::create_dir_all(store.join("imports"))?;
-    write_export(&store.join("imports/bench.jsonl"), memories)?;
-    let house = House::open(settings, &store).await?;
+    let files = write_exports(&store.join("imports"), memories)?;
+    let house = House::open(settings.model.as_deref(), &store).await?;
 
     let begun = Instant::now();
-    let done = house.call("store/import", json!({"path": "bench.jsonl"})).await?;
-    ensure!(done["added"] == json!(memories), "{done}");
+    let mut added = 0;
+    for file in files {
+        let done = house.call("store/import", json!({"path": file})).await?;
+        added += done["added"].as_u64().unwrap_or_default();
+    }
+    ensure!(added == memories, "{added} of {memories} were added");
     let acknowledged = begun.elapsed().as_secs_f64();
     ensure!(house.call("episodic/stats", json!({})).await?["count"] == json!(memories));
     let found_s = begun.elapsed().as_secs_f64();
@@ -114,6 +119,7 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
         ensure!(hits.as_array().is_some_and(|hits| !hits.is_empty()), "nothing was found");
     }
     let resident = resident_mib();
+    say(format!("after the import: {}", crate::recall::memory_by_kind()));
 
     let begun = Instant::now();
     let pass = house.call("consolidation/consolidate", json!({})).await?;
@@ -124,6 +130,7 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
     house.call("store/rebuild", json!({})).await?;
     let rebuilt = begun.elapsed().as_secs_f64();
     house.system.shutdown().await;
+    let started = started_again(settings, &store)?;
 
     let (remember, append) = (median(&remembered), median(&bare));
     Ok(json!({
@@ -135,6 +142,7 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
         "recall_p50_ms": rounded(median(&recalls)),
         "recall_p95_ms": rounded(percentile(&mut recalls, 0.95)),
         "resident_mib": resident.round(),
+        "resident_started_again_mib": started,
         "consolidation_s": rounded(consolidated),
         "consolidation": counts,
         "rebuild_s": rounded(rebuilt),
@@ -142,16 +150,51 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
     }))
 }
 
-/// A file as `store/export` writes it: sessions of forty turns, questions and answers, some said twice.
-fn write_export(path: &Path, memories: u64) -> anyhow::Result<()> {
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    for n in 0..memories {
-        let said = if n % 50 == 49 { n - 7 } else { n };
-        let kind = ["question", "answer", "note", "answer", "error"][(mixed(n) % 5) as usize];
-        let second = i64::try_from(n).context("too many memories")? * 60 + 1_700_000_000;
-        let time = athena_schemas::layers::common::time(second * 1_000);
-        let item = json!({"content": text(said), "type": kind, "time": time, "session": format!("session-{}", n / 40)});
-        writeln!(file, "{}", json!({"layer": "episodic", "item": item}))?;
+/// Memory of a process that opens the store and answers questions, as a daemon does after a restart.
+fn started_again(settings: &Settings, store: &Path) -> anyhow::Result<Value> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("resident").arg(store);
+    if let Some(model) = &settings.model {
+        command.arg("--model").arg(model);
     }
-    Ok(file.flush()?)
+    let output = command.stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "the process that opens the store again failed");
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+/// What that process does.
+pub(crate) async fn resident(store: &Path, model: Option<&Path>) -> anyhow::Result<()> {
+    let house = House::open(model, store).await?;
+    let memories = house.call("episodic/stats", json!({})).await?["count"].as_u64().unwrap_or_default();
+    for n in 0..100 {
+        let query = question(n, memories).1;
+        house.call("rag/retrieve", json!({"query": query, "limit": 10})).await?;
+    }
+    say(format!("of a process started again: {}", crate::recall::memory_by_kind()));
+    println!("{}", resident_mib().round());
+    house.system.shutdown().await;
+    Ok(())
+}
+
+/// Lines of one file.
+const FILE: u64 = 100_000;
+
+/// Files as `store/export` writes them: sessions of forty turns, questions and answers, some said twice.
+fn write_exports(folder: &Path, memories: u64) -> anyhow::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for from in (0..memories).step_by(FILE as usize) {
+        let name = format!("bench-{from}.jsonl");
+        let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(&name))?);
+        for n in from..memories.min(from + FILE) {
+            let said = if n % 50 == 49 { n - 7 } else { n };
+            let kind = ["question", "answer", "note", "answer", "error"][(mixed(n) % 5) as usize];
+            let second = i64::try_from(n).context("too many memories")? * 60 + 1_700_000_000;
+            let time = athena_schemas::layers::common::time(second * 1_000);
+            let item = json!({"content": text(said), "type": kind, "time": time, "session": format!("session-{}", n / 40)});
+            writeln!(file, "{}", json!({"layer": "episodic", "item": item}))?;
+        }
+        file.flush()?;
+        names.push(name);
+    }
+    Ok(names)
 }

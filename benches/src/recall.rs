@@ -211,6 +211,14 @@ pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
 }
 
+/// What the kernel says of this process's memory: its own pages, pages of files, and both at their most.
+pub(crate) fn memory_by_kind() -> String {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kinds = ["RssAnon:", "RssFile:", "VmHWM:"];
+    let lines = status.lines().filter(|line| kinds.iter().any(|kind| line.starts_with(kind)));
+    lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join(", ")
+}
+
 /// Memory of this process in use, MiB; 0 where the system does not say.
 pub(crate) fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

@@ -1,7 +1,7 @@
 //! What an MCP client waits for: Athena over stdio, and FastMCP's code mode beside it, the same upstream behind both.
 
-use super::client::Client;
 use super::{at, ms};
+use crate::client::Client;
 use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,7 @@ pub(super) fn measure(
                 // A caller that types is slower than a pool that refills.
                 std::thread::park_timeout(Duration::from_millis(15));
                 let begun = Instant::now();
-                let answer = side.client.execute(arguments)?;
+                let answer = side.client.done("execute", arguments)?;
                 let wait = ms(begun.elapsed());
                 let status = &answer["structuredContent"]["status"];
                 ensure!(status.is_null() || status == "completed", "{answer}");
@@ -95,7 +95,7 @@ pub(super) fn measure(
 }
 
 /// The athena binary beside this one.
-pub(super) fn beside() -> anyhow::Result<PathBuf> {
+pub(crate) fn beside() -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
     let path = own.parent().context("no folder")?.join("athena");
     ensure!(path.exists(), "{} is not there: build it, or say --athena PATH", path.display());

@@ -1,8 +1,9 @@
 //! Runs through the whole house: what a caller of `run/execute` waits for, in one process; and what an MCP client waits for,
 //! beside a peer ([`front`]).
 
-mod client;
 mod front;
+
+pub(crate) use front::beside;
 
 use anyhow::{Context as _, ensure};
 use athena::config::Config;

@@ -5,13 +5,12 @@
 //! Tokens are o200k, a stand-in for tokenizers that are not published. The servers are other people's programs, pinned in
 //! `package.json` and `requirements.txt` beside this file and installed below `--dir`; they need Node 22 and Python 3.10.
 
-mod client;
 mod docs;
 
+use crate::client::Client;
 use crate::log::median;
 use anyhow::{Context, bail, ensure};
 use athena::tokens::count;
-use client::Client;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -81,8 +80,9 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut shown = BTreeMap::new();
     let mut rows = Map::new();
     for server in &servers {
-        let mut client = Client::start(&server.command, &server.args, &server.env, &work)
-            .with_context(|| format!("the server {}", server.name))?;
+        let mut command = Command::new(&server.command);
+        command.args(&server.args).envs(&server.env).current_dir(&work);
+        let mut client = Client::start(command).with_context(|| format!("the server {}", server.name))?;
         let tools = client.tools().with_context(|| format!("the server {}", server.name))?;
         let tokens = tokens(&model_view(&tools));
         eprintln!(
@@ -304,11 +304,9 @@ impl Athena {
 
     /// A client's front, as a client starts it.
     fn front(&self, work: &Path) -> anyhow::Result<Client> {
-        let program = std::env::current_exe()?;
-        let store = self.store.path().to_string_lossy().into_owned();
-        let env =
-            BTreeMap::from([(AS_ATHENA.to_owned(), "1".to_owned()), ("ATHENA_STORE".to_owned(), store)]);
-        Client::start(&program.to_string_lossy(), &["serve".to_owned()], &env, work)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").env(AS_ATHENA, "1").env("ATHENA_STORE", self.store.path()).current_dir(work);
+        Client::start(command)
     }
 }
 

@@ -1,42 +1,33 @@
-//! An MCP client over stdio that does nothing but ask: one question at a time, every byte as it came.
+//! An MCP client over stdio that does nothing but ask, one question at a time: the same for Athena and for its peers.
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A server that was started and greeted.
-pub(super) struct Client {
+/// A server that was started and greeted. Dropping it ends the server.
+pub(crate) struct Client {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     next: u64,
     /// What it answered to the greeting.
-    pub(super) greeting: Value,
+    pub(crate) greeting: Value,
     /// From its start to that answer.
-    pub(super) took: Duration,
+    pub(crate) took: Duration,
 }
 
 impl Client {
     /// Starts a program and greets it, in protocol 2025-11-25.
-    pub(super) fn start(
-        program: &str,
-        args: &[String],
-        env: &BTreeMap<String, String>,
-        cwd: &Path,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command) -> anyhow::Result<Self> {
         let begun = Instant::now();
-        let mut command = Command::new(program);
-        command.args(args).envs(env).current_dir(cwd);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .with_context(|| format!("{program} cannot be started"))?;
+            .with_context(|| format!("{} cannot be started", command.get_program().display()))?;
         let input = child.stdin.take().context("no stdin")?;
         let output = BufReader::new(child.stdout.take().context("no stdout")?);
         let mut client = Self { child, input, output, next: 0, greeting: Value::Null, took: Duration::ZERO };
@@ -47,13 +38,18 @@ impl Client {
         Ok(client)
     }
 
+    /// The server's process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     fn say(&mut self, message: &Value) -> anyhow::Result<()> {
-        writeln!(self.input, "{message}")?;
+        self.input.write_all(format!("{message}\n").as_bytes())?;
         Ok(self.input.flush()?)
     }
 
     /// A request and its result.
-    pub(super) fn ask(&mut self, method: &str, params: &Value) -> anyhow::Result<Value> {
+    pub(crate) fn ask(&mut self, method: &str, params: &Value) -> anyhow::Result<Value> {
         self.next += 1;
         let id = self.next;
         self.say(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
@@ -62,7 +58,7 @@ impl Client {
             if self.output.read_line(&mut line)? == 0 {
                 bail!("the server ended before it answered {method}");
             }
-            let Ok(message) = serde_json::from_str::<Value>(&line) else { continue };
+            let Ok(mut message) = serde_json::from_str::<Value>(&line) else { continue };
             if message.get("method").is_some() {
                 if let Some(theirs) = message.get("id") {
                     // Roots, sampling: nothing is given.
@@ -72,13 +68,14 @@ impl Client {
                 continue;
             }
             if message.get("id") == Some(&json!(id)) {
-                return message.get("result").cloned().ok_or_else(|| anyhow!("{method}: {message}"));
+                let result = message.get_mut("result").map(Value::take);
+                return result.ok_or_else(|| anyhow!("{method}: {message}"));
             }
         }
     }
 
     /// All tools, page by page.
-    pub(super) fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
+    pub(crate) fn tools(&mut self) -> anyhow::Result<Vec<Value>> {
         let mut tools = Vec::new();
         let mut params = json!({});
         loop {
@@ -92,11 +89,18 @@ impl Client {
     }
 
     /// What a model is shown of a tool's answer: its texts.
-    pub(super) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<String> {
+    pub(crate) fn call(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<String> {
         let result = self.ask("tools/call", &json!({"name": tool, "arguments": arguments}))?;
         let texts =
             result["content"].as_array().into_iter().flatten().filter_map(|block| block["text"].as_str());
         Ok(texts.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// Calls a tool that must succeed; the whole of what came back.
+    pub(crate) fn done(&mut self, tool: &str, arguments: &Value) -> anyhow::Result<Value> {
+        let result = self.ask("tools/call", &json!({"name": tool, "arguments": arguments}))?;
+        ensure!(result["isError"] != json!(true), "{tool}: {result}");
+        Ok(result)
     }
 }
 
