@@ -40,6 +40,7 @@ impl Router for Double {
                     std::future::pending().await
                 }
                 "double/panic" => panic!("a defect"),
+                _ if request.params["content"] == "a defect" => panic!("a defect"),
                 "double/who" => Ok(Answer { value: json!(caller), seq: None }),
                 _ => {
                     let key =
@@ -297,6 +298,59 @@ async fn a_client_lists_the_tools_and_calls_one_over_stdio() {
     assert_eq!(answer["result"]["structuredContent"]["did"]["content"], "note 2");
     drop(stdio.input);
     timeout(PATIENCE, stdio.relay).await.unwrap().unwrap().unwrap();
+}
+
+/// How the daemon is, as `athena daemon status` asks.
+async fn status(folder: &Path) -> athena::daemon::protocol::Status {
+    Attach::to(place(folder)).greet(&greeting(Mode::Status)).await.unwrap().welcome.status.unwrap()
+}
+
+#[tokio::test]
+async fn a_panic_in_a_tool_is_an_answer_and_its_connection_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let _daemon = daemon(folder.path(), options(), Arc::default()).await;
+    let (mut broken, mut sound) = (Stdio::start(folder.path()), Stdio::start(folder.path()));
+    broken.initialize().await;
+    sound.initialize().await;
+    broken
+        .say(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+            "name": "remember", "arguments": {"content": "a defect"}}}))
+        .await;
+    let answer = broken.hear().await;
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32603)), "{answer}");
+    for client in [&mut broken, &mut sound] {
+        client.remember(2).await;
+        assert_eq!(client.hear().await["result"]["structuredContent"]["did"]["content"], "note 2");
+    }
+}
+
+#[tokio::test]
+async fn the_front_knows_who_is_connected() {
+    let folder = tempfile::tempdir().unwrap();
+    let _daemon = daemon(folder.path(), options(), Arc::default()).await;
+    let mut stdio = Stdio::start(folder.path());
+    stdio.initialize().await;
+    let caller = client(folder.path());
+    caller.request(Request::new("double/store", json!({}))).await.unwrap();
+    let refusal = caller.request(Request::new("double/panic", Value::Null)).await.unwrap_err();
+    assert_eq!(refusal.code, Code::Internal);
+    let status = status(folder.path()).await;
+    assert_eq!((status.clients, status.accepted, status.turned_away, status.panics), (2, 3, 0, 1));
+    let [mcp, calls] = &status.connections[..] else { panic!("{:?}", status.connections) };
+    assert_eq!(
+        (mcp.mode.as_str(), mcp.principal.as_str(), mcp.client.as_str()),
+        ("mcp", "agent/mcp/t", "serve")
+    );
+    assert_eq!((mcp.profile, mcp.protocol.as_deref()), (Some(Profile::Default), Some("2025-11-25")));
+    assert_eq!((mcp.project.as_deref(), mcp.requests), (Some("p"), 1));
+    assert_eq!((calls.mode.as_str(), calls.client.as_str(), calls.requests), ("calls", "cli", 2));
+    assert!(calls.principal.starts_with("human/cli/") && calls.protocol.is_none());
+    drop(stdio);
+    drop(caller);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while self::status(folder.path()).await.clients > 0 {
+        assert!(tokio::time::Instant::now() < deadline, "they are listed although they went");
+    }
 }
 
 #[tokio::test]

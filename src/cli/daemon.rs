@@ -10,7 +10,7 @@ use crate::daemon::{Place, Server};
 use athena_schemas::refusal::{Code, Refusal};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -76,7 +76,8 @@ async fn status(session: &Session) -> Done {
     let said = json!({ "pid": welcome.pid, "version": welcome.version, "status": welcome.status });
     written(session.out.value(&said, |said| {
         format!(
-            "process {} (version {}) serves {}\n{} clients, {} calls under way, up {} s, resident {} MiB",
+            "process {} (version {}) serves {}\n{} clients, {} calls under way, up {} s, resident {} MiB\n\
+             {} connections since it started, {} turned away, {} panics",
             field(said, "/pid"),
             field(said, "/version"),
             field(said, "/status/store"),
@@ -84,7 +85,29 @@ async fn status(session: &Session) -> Done {
             field(said, "/status/calls"),
             field(said, "/status/uptime_s"),
             welcome.status.as_ref().and_then(|status| status.resident_bytes).unwrap_or(0) >> 20,
+            field(said, "/status/accepted"),
+            field(said, "/status/turned_away"),
+            field(said, "/status/panics"),
         )
+    }))?;
+    let connections = said.pointer("/status/connections").and_then(Value::as_array);
+    let Some(connections) = connections.filter(|some| !some.is_empty() && !session.out.json) else {
+        return Ok(0);
+    };
+    let columns = ["id", "mode", "who", "program", "project", "profile", "protocol", "requests", "age"];
+    written(session.out.rows(connections, &columns, |row| {
+        let cell = |path: &str| field(row, path);
+        vec![
+            cell("/id"),
+            cell("/mode"),
+            cell("/principal"),
+            cell("/client"),
+            cell("/project"),
+            cell("/profile"),
+            cell("/protocol"),
+            cell("/requests"),
+            format!("{} s", cell("/age_s")),
+        ]
     }))
 }
 

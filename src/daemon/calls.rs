@@ -4,6 +4,7 @@ use super::connections::Shared;
 use super::journal;
 use super::lines::{Line, Lines, write_json};
 use super::protocol::{CANCEL, Call, Reply};
+use crate::mcp::attended::Guest;
 use athena_schemas::context::{Caller, Party};
 use athena_schemas::ports::Request;
 use athena_schemas::refusal::{Code, Refusal};
@@ -23,6 +24,7 @@ pub(crate) async fn serve(
     mut lines: Lines<OwnedReadHalf>,
     mut out: OwnedWriteHalf,
     caller: Caller,
+    guest: &Guest,
     shared: Arc<Shared>,
 ) -> std::io::Result<()> {
     let caller = Arc::new(caller);
@@ -50,6 +52,7 @@ pub(crate) async fn serve(
                         }
                     }
                     Ok(call) => {
+                        guest.asks();
                         let id = call.id;
                         let work = one(call, caller.clone(), shared.clone(), reply.clone());
                         handles.insert(id, under_way.spawn(work));
@@ -59,6 +62,7 @@ pub(crate) async fn serve(
             Some(done) = under_way.join_next() => match done {
                 Ok(id) => { handles.remove(&id); }
                 Err(e) if e.is_panic() => {
+                    shared.counts.panics.caught("request");
                     let id = handles.iter().find(|(_, handle)| handle.id() == e.id()).map(|(id, _)| *id);
                     if let Some(id) = id {
                         handles.remove(&id);

@@ -1,16 +1,21 @@
-//! The front actor: owns every connection. A panic in one ends that one.
+//! The front actor: owns every connection. It takes as many as it may, knows who is at the other end of each, and closes them when
+//! it ends. A panic in a request is the answer to that request; a panic in a connection ends that connection; and should the actor
+//! itself die, its supervisor starts it again and the clients come back by themselves.
 
 use super::calls;
 use super::lines::{Line, Lines, REQUEST_MAX, write_json};
-use super::protocol::{Hello, Mode, PROTOCOL, Status, Welcome};
+use super::protocol::{Connected, Hello, Mode, PROTOCOL, Status, Welcome};
 use super::server::{Busy, Opening, Options};
 use crate::mcp;
+use crate::mcp::attended::{Attended, Guest, Panics, unwound};
+use athena_actors::handle::Slot;
 use athena_schemas::context::{Caller, Channel, Party, Scope};
 use athena_schemas::ports::Router;
 use athena_schemas::refusal::{Code, Refusal};
-use ractor::{Actor, ActorProcessingErr, ActorRef};
-use std::collections::HashMap;
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,6 +29,9 @@ const HELLO_WAIT: Duration = Duration::from_secs(10);
 const HELLO_MAX: usize = 64 << 10;
 /// How long a daemon whose store did not open stays to say why.
 const USELESS_STAY: Duration = Duration::from_secs(2);
+/// Beyond as many clients as it takes, so many more are greeted and told why they are not taken, or answered that only ask how it
+/// is; whoever comes then finds the door shut.
+const SPARE: usize = 32;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -34,6 +42,17 @@ pub(crate) struct Shared {
     pub(crate) store: String,
     pub(crate) started: Instant,
     pub(crate) ended: watch::Sender<bool>,
+    /// The actor, however often it started.
+    pub(crate) front: Slot<Message>,
+    pub(crate) counts: Counts,
+}
+
+/// What is counted over the daemon's whole life.
+#[derive(Default)]
+pub(crate) struct Counts {
+    accepted: AtomicU64,
+    turned_away: AtomicU64,
+    pub(super) panics: Panics,
 }
 
 /// The actor.
@@ -43,32 +62,47 @@ pub(crate) struct Connections;
 pub(crate) enum Message {
     /// A client has come.
     Accept(UnixStream),
+    /// A client has said who it is, and was taken.
+    Greeted(u64, Box<Known>),
     /// A client has gone.
     Gone(u64),
+    /// Say who is there.
+    List(RpcReplyPort<Vec<Connected>>),
     /// The store did not open: stay just long enough to say so.
     Useless,
     /// Look whether anybody still needs the daemon.
     Tick,
     /// Finish what is under way and end.
     Drain,
+    /// A defect, as a test injects it: of a connection, or of the actor itself.
+    #[cfg(test)]
+    Defect { of_the_actor: bool },
 }
 
 /// What it knows.
 pub(crate) struct State {
     shared: Arc<Shared>,
-    open: HashMap<u64, Connection>,
-    next: u64,
+    open: BTreeMap<u64, Connection>,
     idle: Option<Duration>,
     needed: Instant,
-    count: watch::Sender<usize>,
 }
 
-/// A connection's task: ends with its owner, however that ends.
-struct Connection(AbortHandle);
+/// One connection: its task, which ends with its owner, however that ends, and who is at the other end.
+struct Connection {
+    task: AbortHandle,
+    since: Instant,
+    known: Option<Box<Known>>,
+}
+
+/// Who is at the other end.
+pub(crate) struct Known {
+    hello: Hello,
+    guest: Arc<Guest>,
+}
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -85,14 +119,8 @@ impl Actor for Connections {
         let idle = shared.options.idle;
         let beat = idle.map_or(Duration::from_secs(1), |idle| (idle / 4).min(Duration::from_secs(1)));
         myself.send_interval(beat, || Message::Tick);
-        Ok(State {
-            shared,
-            open: HashMap::new(),
-            next: 0,
-            idle,
-            needed: Instant::now(),
-            count: watch::channel(0).0,
-        })
+        shared.front.fill(myself);
+        Ok(State { shared, open: BTreeMap::new(), idle, needed: Instant::now() })
     }
 
     async fn handle(
@@ -102,42 +130,75 @@ impl Actor for Connections {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Accept(stream) => state.accept(stream, myself),
+            Message::Accept(stream) => state.accept(stream, &myself),
+            Message::Greeted(id, known) => {
+                if let Some(connection) = state.open.get_mut(&id) {
+                    connection.known = Some(known);
+                }
+            }
             Message::Gone(id) => {
                 state.open.remove(&id);
                 state.needed = Instant::now();
             }
+            Message::List(reply) => drop(reply.send(state.list())),
             Message::Useless => state.idle = Some(USELESS_STAY),
             Message::Tick => state.look(),
             Message::Drain => {
                 state.shared.ended.send_replace(true);
             }
+            #[cfg(test)]
+            Message::Defect { of_the_actor } => {
+                assert!(!of_the_actor, "injected into the actor");
+                let id = state.shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+                state.own(id, async { panic!("injected into a connection") }, &myself);
+            }
         }
-        state.count.send_replace(state.open.len());
+        metrics::gauge!("athena_front_connections").set(state.open.len() as f64);
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.open.clear();
+        metrics::gauge!("athena_front_connections").set(0.0);
         Ok(())
     }
 }
 
 impl State {
-    fn accept(&mut self, stream: UnixStream, front: ActorRef<Message>) {
-        let id = self.next;
-        self.next += 1;
-        let full = self.open.len() >= self.shared.options.clients_max;
+    fn accept(&mut self, stream: UnixStream, front: &ActorRef<Message>) {
+        let taken = self.shared.options.clients_max;
+        if self.open.len() >= taken.saturating_add(SPARE) {
+            self.shared.counts.turn_away();
+            return;
+        }
+        let full = self.open.len() >= taken;
+        let id = self.shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("athena_front_connections_total").increment(1);
         let shared = self.shared.clone();
-        let clients = self.count.subscribe();
-        let end = front.clone();
-        let connection = tokio::spawn(async move {
-            if let Err(e) = serve(stream, full, &shared, &front, &clients).await {
-                tracing::debug!(client = id, error = %e, "a connection broke");
+        self.own(id, async move { serve(id, stream, full, &shared).await }, front);
+    }
+
+    /// Takes a connection's work into the actor's charge.
+    fn own(
+        &mut self,
+        id: u64,
+        work: impl Future<Output = std::io::Result<()>> + Send + 'static,
+        front: &ActorRef<Message>,
+    ) {
+        let (front, panics) = (front.clone(), self.shared.counts.panics.clone());
+        let task = tokio::spawn(async move {
+            match unwound(work).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!(client = id, %error, "a connection broke"),
+                None => panics.caught("connection"),
             }
+            let _ = front.cast(Message::Gone(id));
         });
-        self.open.insert(id, Connection(connection.abort_handle()));
-        tokio::spawn(async move {
-            if connection.await.is_err_and(|e| e.is_panic()) {
-                tracing::error!(client = id, "a connection panicked; the others are not touched");
-            }
-            let _ = end.cast(Message::Gone(id));
-        });
+        self.open.insert(id, Connection { task: task.abort_handle(), since: Instant::now(), known: None });
+    }
+
+    fn list(&self) -> Vec<Connected> {
+        self.open.iter().filter_map(|(id, connection)| connection.listed(*id)).collect()
     }
 
     fn look(&mut self) {
@@ -156,14 +217,42 @@ impl State {
     }
 }
 
+impl Connection {
+    /// What is told of it; nothing before it was taken.
+    fn listed(&self, id: u64) -> Option<Connected> {
+        let Known { hello, guest } = &**self.known.as_ref()?;
+        let said = guest.said();
+        let (mode, caller, profile) = match &hello.mode {
+            Mode::Mcp { profile, .. } => {
+                let name = said.as_ref().map_or_else(|| "mcp".into(), |said| said.name.clone());
+                ("mcp", agent(name, hello.scope.clone()), Some(*profile))
+            }
+            Mode::AgentCalls => ("agent_calls", agent(hello.client.clone(), hello.scope.clone()), None),
+            _ => ("calls", human(hello.scope.clone()), None),
+        };
+        Some(Connected {
+            id,
+            mode: mode.into(),
+            principal: caller.principal(),
+            client: hello.client.clone(),
+            project: hello.scope.project.clone(),
+            profile,
+            protocol: said.map(|said| said.protocol),
+            requests: guest.requests(),
+            age_s: self.since.elapsed().as_secs(),
+        })
+    }
+}
+
+impl Counts {
+    fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("athena_front_turned_away_total").increment(1);
+    }
+}
+
 /// One connection: who is it, what does it want, serve it.
-async fn serve(
-    stream: UnixStream,
-    full: bool,
-    shared: &Arc<Shared>,
-    front: &ActorRef<Message>,
-    clients: &watch::Receiver<usize>,
-) -> std::io::Result<()> {
+async fn serve(id: u64, stream: UnixStream, full: bool, shared: &Arc<Shared>) -> std::io::Result<()> {
     let peer = stream.peer_cred()?.uid();
     let (read, mut out) = stream.into_split();
     let mut welcome = Welcome {
@@ -178,36 +267,48 @@ async fn serve(
         Ok(Ok(Line::Text(text))) => serde_json::from_slice::<Hello>(&text).map_err(|_| stranger()),
         _ => Err(stranger()),
     };
-    let hello = hello.and_then(|hello| admit(hello, peer, full));
-    let hello = match hello {
+    let hello = match hello.and_then(|hello| admit(hello, peer, full)) {
         Ok(hello) => hello,
         Err(refusal) => {
+            if refusal.code == Code::LimitExceeded {
+                shared.counts.turn_away();
+            }
             welcome.refused = Some(refusal);
             return write_json(&mut out, &welcome).await;
         }
     };
+    let guest = Arc::new(Guest::default());
+    if !matches!(hello.mode, Mode::Status | Mode::Drain) {
+        // Before the client is answered, so that whoever asks after that finds it in the list.
+        let known = Box::new(Known { hello: hello.clone(), guest: guest.clone() });
+        let _ = shared.front.cast(Message::Greeted(id, known));
+    }
     match hello.mode {
         Mode::Status => {
-            welcome.status = Some(status(shared, clients.borrow().saturating_sub(1)));
+            welcome.status = Some(status(shared).await);
             write_json(&mut out, &welcome).await
         }
         Mode::Drain => {
             write_json(&mut out, &welcome).await?;
-            let _ = front.cast(Message::Drain);
+            let _ = shared.front.cast(Message::Drain);
             Ok(())
         }
         Mode::Calls => {
             write_json(&mut out, &welcome).await?;
-            calls::serve(lines.limited(REQUEST_MAX), out, human(hello.scope), shared.clone()).await
+            calls::serve(lines.limited(REQUEST_MAX), out, human(hello.scope), &guest, shared.clone()).await
         }
         Mode::AgentCalls => {
             write_json(&mut out, &welcome).await?;
             let caller = agent(hello.client, hello.scope);
-            calls::serve(lines.limited(REQUEST_MAX), out, caller, shared.clone()).await
+            calls::serve(lines.limited(REQUEST_MAX), out, caller, &guest, shared.clone()).await
         }
         Mode::Mcp { front, profile } => {
             write_json(&mut out, &welcome).await?;
-            speak_mcp(lines, out, front, profile, hello.scope, shared).await
+            let secret = mcp::http::token(&std::path::Path::new(&shared.store).join("front.key"))
+                .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
+            let front = mcp::Front::new(shared.router.clone(), profile, hello.scope, front)
+                .asking(shared.router.clone(), &secret);
+            speak_mcp(lines, out, Attended::new(front, guest, shared.counts.panics.clone())).await
         }
     }
 }
@@ -216,16 +317,9 @@ async fn serve(
 async fn speak_mcp(
     lines: Lines<OwnedReadHalf>,
     out: OwnedWriteHalf,
-    name: String,
-    profile: mcp::Profile,
-    scope: Scope,
-    shared: &Arc<Shared>,
+    front: Attended<mcp::Front>,
 ) -> std::io::Result<()> {
     use rmcp::ServiceExt;
-    let secret = mcp::http::token(&std::path::Path::new(&shared.store).join("front.key"))
-        .map_err(|refusal| std::io::Error::other(refusal.to_string()))?;
-    let front =
-        mcp::Front::new(shared.router.clone(), profile, scope, name).asking(shared.router.clone(), &secret);
     match front.serve((lines.into_inner(), out)).await {
         Ok(running) => {
             let _ = running.waiting().await;
@@ -257,15 +351,23 @@ fn stranger() -> Refusal {
     Refusal::invalid("that is not how Athena's clients greet").hint("athena serve")
 }
 
-fn status(shared: &Shared, clients: usize) -> Status {
+async fn status(shared: &Shared) -> Status {
+    let (reply, listed) = ractor::concurrency::oneshot();
+    let asked = shared.front.cast(Message::List(reply.into()));
+    // An actor that is just being started again has no connections.
+    let connections = if asked.is_ok() { listed.await.unwrap_or_default() } else { Vec::new() };
     Status {
         store: shared.store.clone(),
-        clients,
+        clients: connections.len(),
         calls: shared.busy.count(),
         uptime_s: shared.started.elapsed().as_secs(),
         idle_s: shared.options.idle.map_or(0, |idle| idle.as_secs()),
         open: matches!(&*shared.opening.borrow(), Some(Ok(_))),
         resident_bytes: resident(),
+        connections,
+        accepted: shared.counts.accepted.load(Ordering::Relaxed),
+        turned_away: shared.counts.turned_away.load(Ordering::Relaxed),
+        panics: shared.counts.panics.count(),
     }
 }
 
@@ -293,6 +395,9 @@ pub(crate) fn agent(name: String, scope: Scope) -> Caller {
 mod tests {
     use super::*;
     use crate::daemon::attach::greeting;
+    use crate::daemon::server::Gate;
+    use athena_actors::supervisor::{Child, Policy, Supervisor};
+    use tokio::io::{AsyncBufReadExt, BufReader};
 
     /// Another user of the machine connects to the socket: shown out, whatever the greeting asks for.
     #[test]
@@ -305,5 +410,116 @@ mod tests {
                 assert_eq!(refusal.code, Code::Denied);
             }
         }
+    }
+
+    /// A supervised front whose store never opens.
+    struct House {
+        shared: Arc<Shared>,
+        root: ActorRef<()>,
+        _opening: watch::Sender<Option<Result<crate::daemon::Parts, Refusal>>>,
+    }
+
+    impl House {
+        async fn with(clients_max: usize) -> Self {
+            let (tell, opening) = watch::channel(None);
+            let busy = Busy::default();
+            let shared = Arc::new(Shared {
+                router: Arc::new(Gate { opening: opening.clone(), busy: busy.clone() }),
+                opening,
+                busy,
+                options: Options { idle: None, clients_max, ..Options::default() },
+                store: "store".into(),
+                started: Instant::now(),
+                ended: watch::channel(false).0,
+                front: Slot::new("the front"),
+                counts: Counts::default(),
+            });
+            let given = shared.clone();
+            let child = Child::actor("front", || Connections, move || given.clone());
+            let (root, _) = Actor::spawn(None, Supervisor, (vec![child], Policy::default())).await.unwrap();
+            Self { shared, root, _opening: tell }
+        }
+
+        /// A client that greets; the connection and how it was received.
+        async fn client(&self, mode: Mode) -> (BufReader<UnixStream>, Option<Welcome>) {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            // The actor may just be starting again.
+            until(|| self.shared.front.cast(Message::Tick).is_ok()).await;
+            self.shared.front.cast(Message::Accept(theirs)).unwrap();
+            let mut stream = BufReader::new(ours);
+            let _ = write_json(&mut stream, &greeting(mode)).await;
+            let mut line = String::new();
+            let _ = stream.read_line(&mut line).await;
+            (stream, serde_json::from_str(&line).ok())
+        }
+
+        async fn status(&self) -> Status {
+            self.client(Mode::Status).await.1.unwrap().status.unwrap()
+        }
+    }
+
+    impl Drop for House {
+        fn drop(&mut self) {
+            self.root.kill();
+        }
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "the condition is not met");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_connection_is_counted_and_ends_that_one_alone() {
+        let house = House::with(8).await;
+        let (mut other, taken) = house.client(Mode::Calls).await;
+        assert!(taken.unwrap().refused.is_none());
+        house.shared.front.cast(Message::Defect { of_the_actor: false }).unwrap();
+        until(|| house.shared.counts.panics.count() == 1).await;
+        let status = house.status().await;
+        assert_eq!((status.clients, status.panics, status.connections[0].mode.as_str()), (1, 1, "calls"));
+        // The other one is still answered.
+        write_json(&mut other, &serde_json::json!({"id": 1, "op": "$cancel"})).await.unwrap();
+        write_json(&mut other, &"no call").await.unwrap();
+        let mut line = String::new();
+        other.read_line(&mut line).await.unwrap();
+        assert!(line.contains("not a call"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn the_actor_s_own_death_closes_its_connections_and_it_starts_again() {
+        let house = House::with(8).await;
+        let (mut first, _) = house.client(Mode::Calls).await;
+        house.shared.front.cast(Message::Defect { of_the_actor: true }).unwrap();
+        let mut line = String::new();
+        assert_eq!(first.read_line(&mut line).await.unwrap_or(0), 0, "closed, so that the client comes back");
+        let (_second, taken) = house.client(Mode::Calls).await;
+        assert!(taken.unwrap().refused.is_none());
+        assert_eq!(house.status().await.clients, 1);
+    }
+
+    #[tokio::test]
+    async fn one_too_many_is_told_so_and_the_door_shuts_before_the_told_pile_up() {
+        let house = House::with(1).await;
+        let (_one, taken) = house.client(Mode::Calls).await;
+        assert!(taken.unwrap().refused.is_none());
+        let (_two, refused) = house.client(Mode::Calls).await;
+        let refusal = refused.unwrap().refused.unwrap();
+        assert_eq!(refusal.code, Code::LimitExceeded);
+        assert!(!refusal.hint.is_empty());
+        // Connections that say nothing fill what is spare; the next finds the door shut at once.
+        let mut silent = Vec::new();
+        for _ in 0..SPARE {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            house.shared.front.cast(Message::Accept(theirs)).unwrap();
+            silent.push(ours);
+        }
+        let (_shut, answer) = house.client(Mode::Status).await;
+        assert!(answer.is_none());
+        drop(silent);
+        until(|| house.shared.counts.turned_away.load(Ordering::Relaxed) >= 2).await;
     }
 }

@@ -82,6 +82,44 @@ pub struct Status {
     pub open: bool,
     /// Resident memory of the process, bytes, where the system says.
     pub resident_bytes: Option<u64>,
+    /// Its connections, oldest first; this one not among them.
+    #[serde(default)]
+    pub connections: Vec<Connected>,
+    /// Connections taken since it started.
+    #[serde(default)]
+    pub accepted: u64,
+    /// Connections turned away since it started, because there were too many.
+    #[serde(default)]
+    pub turned_away: u64,
+    /// Panics caught in requests and connections since it started.
+    #[serde(default)]
+    pub panics: u64,
+}
+
+/// A connection as its owner knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Its number, in the order they came.
+    pub id: u64,
+    /// What it is for: `mcp`, `calls` or `agent_calls`.
+    pub mode: String,
+    /// Who asks over it, as the log names them.
+    pub principal: String,
+    /// The program at the other end: `cli`, `serve`, `http`.
+    pub client: String,
+    /// The project that is meant, where one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// Which tools it is shown, over MCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// The version of MCP that it speaks, once it has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// Requests so far.
+    pub requests: u64,
+    /// Seconds since it came.
+    pub age_s: u64,
 }
 
 /// One call.

@@ -2,8 +2,10 @@
 //!
 //! The socket answers before the store is open, so that a client's `initialize` waits for nothing; calls wait for the store.
 
-use super::connections::{Connections, Message, Shared};
+use super::connections::{Connections, Counts, Message, Shared};
 use super::place::Place;
+use athena_actors::handle::Slot;
+use athena_actors::supervisor::{Child, Policy, Supervisor};
 use athena_schemas::context::Caller;
 use athena_schemas::ports::{Answer, BoxFuture, LogReader, Request, Router, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
@@ -118,13 +120,18 @@ impl Server {
             store: self.place.store.to_string_lossy().into_owned(),
             started: Instant::now(),
             ended,
+            front: Slot::new("the front"),
+            counts: Counts::default(),
         });
-        let (connections, front) = Actor::spawn(None, Connections, shared)
+        let connections = shared.front.clone();
+        let child = Child::actor("front", || Connections, move || shared.clone());
+        let (root, mut front) = Actor::spawn(None, Supervisor, (vec![child], Policy::default()))
             .await
             .map_err(|e| Refusal::internal(format!("the front did not start: {e}")))?;
-        let front_ends_with_us = Front(connections.clone());
+        let front_ends_with_us = Front(root.clone());
         let store = tokio::spawn(open);
         let opened = tokio::spawn(announce(store, tell, connections.clone()));
+        let mut broken = false;
         let mut stop = Signals::new()?;
         loop {
             tokio::select! {
@@ -135,14 +142,23 @@ impl Server {
                 },
                 () = over(&mut end) => break,
                 () = stop.received() => break,
+                // It died more often than its supervisor puts up with: a front that cannot stand must not look as if it did.
+                _ = &mut front => {
+                    tracing::error!("the front cannot be kept alive; the daemon ends");
+                    broken = true;
+                    break;
+                }
             }
         }
         // From here on newcomers start their own daemon, which waits for our lock.
         let _ = fs::remove_file(&self.place.socket);
         drop(self.listener);
         busy.quiet(DRAIN_WAIT).await;
+        root.stop(None);
+        if !broken {
+            let _ = front.await;
+        }
         drop(front_ends_with_us);
-        let _ = front.await;
         match opened.await {
             Ok(Ok(closing)) => closing.await,
             Ok(Err(refusal)) => return Err(refusal),
@@ -157,8 +173,8 @@ async fn over(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|ended| *ended).await;
 }
 
-/// The front actor and its connections end with the server, however that ends.
-struct Front(ractor::ActorRef<Message>);
+/// The front actor, its supervisor and its connections end with the server, however that ends.
+struct Front(ractor::ActorRef<()>);
 
 impl Drop for Front {
     fn drop(&mut self) {
@@ -170,7 +186,7 @@ impl Drop for Front {
 async fn announce(
     store: tokio::task::JoinHandle<Result<(Parts, Closing), Refusal>>,
     tell: watch::Sender<Option<Result<Parts, Refusal>>>,
-    connections: ractor::ActorRef<Message>,
+    connections: Slot<Message>,
 ) -> Result<Closing, Refusal> {
     let opened =
         store.await.unwrap_or_else(|e| Err(Refusal::internal(format!("opening the store failed: {e}"))));
@@ -295,8 +311,8 @@ impl Drop for BusyGuard {
 
 /// The router before the store is open: calls wait for it.
 pub(crate) struct Gate {
-    opening: Opening,
-    busy: Busy,
+    pub(crate) opening: Opening,
+    pub(crate) busy: Busy,
 }
 
 impl Router for Gate {
