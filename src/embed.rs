@@ -29,7 +29,7 @@ use std::sync::Arc;
 /// Events read from the log at once by [`Events`].
 const PAGE: usize = 256;
 
-/// If this process was started to run agent code, does that and never returns; else does nothing.
+/// If this process was started to run agent code, or to keep a server, does that and never returns; else does nothing.
 ///
 /// A program that embeds Athena and lets it run code calls this first in `main`, before threads, files and sockets of its own:
 /// workers are copies of its executable, and the jail holds whatever they opened.
@@ -37,6 +37,9 @@ pub fn worker() {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
         athena_worker::main(arguments);
+    }
+    if let Some(first) = arguments.next() {
+        athena_actors::upstream::keeper::enter(&first, arguments);
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Options {
     pub master: MasterKey,
     /// Other MCP servers, besides those that were added to the store.
     pub upstreams: BTreeMap<String, Server>,
-    /// Whether runs are possible: a program that embeds Athena may not be its own worker.
+    /// Whether runs are possible, and servers have keepers: a program that embeds Athena may not be its own worker.
     pub sandbox: bool,
 }
 
@@ -137,6 +137,7 @@ impl System {
             Pinned { pins: layers.upstream.clone(), clock: clock.clone(), tokenizer: tokenizer.clone() };
         let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
         let upstreams = Upstreams::new(Arc::new(ledger), catalogues);
+        let upstreams = if options.sandbox { upstreams.keeping() } else { upstreams };
         let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
         let router = Router::new(Parts {
             layers: layers.clone(),

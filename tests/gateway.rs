@@ -127,12 +127,48 @@ fn t06_no_process_is_left_when_clients_and_daemon_are_gone() {
     until("an upstream outlives the daemon", || !runs(server));
 }
 
+/// A server, what it started and what that started: some of it in a session of its own, none of it minding its input or SIGTERM.
+fn family(house: &House, mcp: &mut Mcp) -> Vec<i32> {
+    let ran = mcp.call("execute", json!({"code": "return JSON.parse((await kit.family({})).content)"}));
+    let pids = ran["value"].as_array().unwrap_or_else(|| panic!("{ran}"));
+    let mut all: Vec<i32> =
+        pids.iter().filter_map(Value::as_i64).filter_map(|pid| i32::try_from(pid).ok()).collect();
+    assert_eq!(all.len(), 3, "{ran}");
+    all.push(house.pid("kit").unwrap());
+    assert!(all.iter().all(|pid| runs(*pid)), "{all:?}");
+    // From now on the server itself does not read its input either.
+    mcp.send("tools/call", json!({"name": "execute", "arguments": {"code": "await kit.freeze({})"}}));
+    all
+}
+
 #[test]
-fn t06_servers_of_a_killed_daemon_end_with_their_input() {
+fn t06_nothing_of_a_server_outlives_a_killed_daemon() {
     let house = House::with(&[("kit", "plain")]);
-    let server = house.pid("kit").unwrap();
+    let mut mcp = Mcp::start(&house.store);
+    let all = family(&house, &mut mcp);
+    // The client goes first: it would have its request made again, by another daemon.
+    kill(mcp.pid());
     house.store.daemon().into_iter().for_each(kill);
-    until("an upstream outlives a killed daemon", || !runs(server));
+    until("something of a server outlives a killed daemon", || !all.iter().any(|pid| runs(*pid)));
+}
+
+#[test]
+fn t06_nothing_of_a_server_outlives_its_removal() {
+    let house = House::with(&[("kit", "plain")]);
+    let mut mcp = Mcp::start(&house.store);
+    let all = family(&house, &mut mcp);
+    house.store.json(&["upstream", "remove", "kit"]);
+    until("something of a server outlives its removal", || !all.iter().any(|pid| runs(*pid)));
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_named_with_the_reason() {
+    let store = Store::new();
+    store.json(&["upstream", "add", "kit", "--", "no-such-program-of-mine", "--stdio"]);
+    let refused = store.run(&["upstream", "test", "kit"]);
+    let said = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("no-such-program-of-mine") && said.contains("No such file"), "{said}");
 }
 
 #[test]
@@ -182,6 +218,41 @@ fn t09_a_session_outlives_the_daemon_and_is_its_owner_s_alone() {
     let read = json!({"code": "return session.state.n ?? 'nothing'", "session": "mine"});
     assert_eq!(first.call("execute", read.clone())["value"], 41);
     assert_eq!(named("second").call("execute", read)["value"], "nothing");
+}
+
+/// How many runs in a row: a few here, `ATHENA_EXECUTES=10000` for the whole of it.
+fn executes() -> u64 {
+    std::env::var("ATHENA_EXECUTES")
+        .map_or(300, |number| number.parse().expect("ATHENA_EXECUTES is a number"))
+}
+
+#[test]
+fn t11_memory_stays_flat_and_no_process_is_left_over_many_runs() {
+    let house = House::with(&[("kit", "plain")]);
+    let resident = || house.store.json(&["daemon", "status"])["status"]["resident_bytes"].as_u64().unwrap();
+    let daemon = house.store.daemon().unwrap();
+    let children = || -> Vec<i32> {
+        let task = format!("/proc/{daemon}/task");
+        let lists = std::fs::read_dir(task).unwrap().flatten();
+        let lists = lists.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        lists.collect::<String>().split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+    };
+    let mut mcp = Mcp::start(&house.store);
+    let mut run = |number: u64| {
+        let code = format!("return {number} + (await kit.echo({{text: '1'}})).content.length");
+        assert_eq!(mcp.call("execute", json!({ "code": code }))["value"], number + 1);
+    };
+    // What is built once is built: caches, the pool, the first segments of the log.
+    (0..100).for_each(&mut run);
+    let (before, living) = (resident(), children().len());
+    (0..executes()).for_each(&mut run);
+    let after = resident();
+    println!("{} MiB before, {} MiB after {} runs", before >> 20, after >> 20, executes());
+    assert!(after < before + (32 << 20), "{before} before, {after} after {} runs", executes());
+    until("processes are left over", || {
+        let now = children();
+        now.len() <= living + 2 && now.iter().all(|pid| runs(*pid))
+    });
 }
 
 #[test]
@@ -239,4 +310,59 @@ fn a_front_without_a_daemon_has_the_store_to_itself() {
     until("it outlives its client", || !runs(relay));
     let found = store.run(&["--json", "recall", "kettle"]);
     assert!(text(&found.stdout).contains("the kettle is blue"), "{}", text(&found.stderr));
+}
+
+/// `docs/gateway.md` says of each of the fifteen black-box tests what shows it: exactly what there is.
+#[test]
+fn the_table_of_black_box_tests_is_current() {
+    use std::collections::{BTreeMap, BTreeSet};
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let sources: String = std::fs::read_dir(root.join("tests"))
+        .unwrap()
+        .flatten()
+        .chain(std::fs::read_dir(root.join("tests/stride")).unwrap().flatten())
+        .filter(|entry| entry.path().extension().is_some_and(|ending| ending == "rs"))
+        .map(|entry| std::fs::read_to_string(entry.path()).unwrap())
+        .collect();
+    // Tests that carry a number must stand on its line.
+    let mut numbered: BTreeMap<u32, BTreeSet<String>> = BTreeMap::new();
+    for (at, _) in sources.match_indices("\nfn t") {
+        let name: String =
+            sources[at + 4..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        if let Some(number) = name.get(1..3).and_then(|digits| digits.parse().ok()) {
+            numbered.entry(number).or_default().insert(name);
+        }
+    }
+    let (suite, bench, run) = (read("tests/clients/suite"), read("benches/src/main.rs"), read("tests/run"));
+    let page = read("docs/gateway.md");
+    let mut rows = BTreeSet::new();
+    for line in page.lines().filter(|line| line.starts_with("| T")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [id, _, shown] = cells[..] else { panic!("{line}") };
+        let number: u32 = id[1..].parse().unwrap();
+        assert!(rows.insert(number), "{id} stands twice");
+        let names: BTreeSet<&str> = shown.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{id} is shown by nothing");
+        for name in &names {
+            let there = match name.split_once(' ') {
+                Some(("athena-bench", bench_name)) => {
+                    bench.to_lowercase().contains(&format!("{}(", bench_name.split(' ').next().unwrap()))
+                }
+                Some(("tests/run", step)) => run.contains(&format!("tests/run {step}")),
+                Some(_) => suite.contains(&format!("check \"{name}\"")),
+                None => sources.contains(&format!("fn {name}()")),
+            };
+            assert!(there, "{id}: there is no {name}");
+        }
+        let missing: Vec<String> = numbered
+            .remove(&number)
+            .into_iter()
+            .flatten()
+            .filter(|name| !names.contains(name.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{id} does not name {missing:?}");
+    }
+    assert_eq!(rows, (1..=15).collect());
+    assert!(numbered.is_empty(), "on no line: {numbered:?}");
 }

@@ -126,6 +126,30 @@ fn access_is_granted_once_kept_in_the_vault_and_renewed() {
 }
 
 #[test]
+fn the_secret_of_a_client_that_was_registered_on_the_way_lies_in_the_vault_and_renews() {
+    let (store, guarded) = (Store::new(), Guarded::start());
+    guarded.flag("confidential");
+    store.json(&["upstream", "add", "guarded", "--url", &guarded.url()]);
+    let (granted, said) = grant(&store, "guarded");
+    assert!(granted, "{said}");
+    assert_eq!(whoami(&store)["answer"]["content"], "a friend");
+    // Everything starts anew: what renews the access is what lies in the vault.
+    store.run(&["daemon", "stop"]);
+    guarded.flag("revoke");
+    assert_eq!(whoami(&store)["answer"]["content"], "a friend");
+    assert_eq!(guarded.grants(), ["authorization_code", "refresh_token"]);
+    store.run(&["daemon", "stop"]);
+    let secrets = std::fs::read_to_string(guarded.folder.path().join("secrets")).unwrap();
+    assert!(secrets.contains("client-secret-"), "{secrets}");
+    for file in files(&store.path()) {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let open =
+            secrets.lines().find(|secret| bytes.windows(secret.len()).any(|part| part == secret.as_bytes()));
+        assert_eq!(open, None, "it lies open in {}", file.display());
+    }
+}
+
+#[test]
 fn an_answer_to_another_question_grants_nothing() {
     let (store, guarded) = (Store::new(), Guarded::start());
     store.json(&["upstream", "add", "guarded", "--url", &guarded.url()]);

@@ -55,11 +55,8 @@ enum Bench {
 }
 
 fn main() -> ExitCode {
-    // As the athena binary does: this one, too, is executed again as the process that runs agent code.
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
-        athena_worker::main(arguments);
-    }
+    // As the athena binary does: this one, too, is executed again as the process that runs agent code or keeps a server.
+    athena::worker();
     if std::env::var_os(tokens::AS_ATHENA).is_some() {
         return athena::cli::main();
     }

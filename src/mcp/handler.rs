@@ -1,6 +1,8 @@
 //! The server handler: one per connection.
 
 use super::approval::Step;
+use super::attended::{defect, unwound};
+use super::jobs::Jobs;
 use super::profile::{Profile, instructions};
 use super::resources::{self, Looking};
 use super::tools::{self, Asked};
@@ -12,15 +14,15 @@ use athena_schemas::ports::Router;
 use athena_schemas::refusal::Refusal;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
-    CompleteResult, CompletionInfo, CreateTaskResult, GetPromptRequestParams, GetPromptResponse,
-    GetSkillRequestParams, GetSkillResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
+    CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetSkillRequestParams,
+    GetSkillResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
-    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams,
-    ReadResourceResponse, RequestStateCodec, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams,
+    PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceDirectoryRequestParams,
+    ReadResourceDirectoryResult, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
+    ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
+    UnsubscribeRequestParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
-use rmcp::task_manager::{TaskContext, TaskExit, TaskManager, TaskOptions};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ pub struct Front {
     name: String,
     /// Seals what travels through clients.
     pub(super) seal: Arc<RequestStateCodec>,
-    tasks: TaskManager,
+    jobs: Jobs,
     watches: Watches,
 }
 
@@ -64,7 +66,7 @@ impl Front {
             scope,
             name,
             seal,
-            tasks: TaskManager::new(),
+            jobs: Jobs::new(POLL_MS),
             watches: Watches::default(),
         }
     }
@@ -116,21 +118,6 @@ impl Front {
     fn looking(&self, context: &RequestContext<RoleServer>) -> Looking {
         Looking(self.asked(context))
     }
-
-    /// The rest of a long call as a task.
-    fn task(&self, work: Work) -> CallToolResponse {
-        let options = TaskOptions::new().with_poll_interval_ms(POLL_MS);
-        let task = self.tasks.spawn(options, |task: TaskContext| {
-            Box::pin(async move {
-                tokio::select! {
-                    // Dropping the work gives up the run behind it.
-                    () = task.cancelled() => Err(TaskExit::Cancelled),
-                    answer = work => answer.map_err(TaskExit::Error),
-                }
-            })
-        });
-        CallToolResponse::Task(CreateTaskResult::new(task))
-    }
 }
 
 #[expect(clippy::expect_used, reason = "a derived key is 32 bytes, which is what a key must have at least")]
@@ -148,7 +135,7 @@ impl ServerHandler for Front {
             .enable_prompts()
             .enable_completions()
             .enable_tasks()
-            .enable_skills()
+            .enable_skills_with_directory_read()
             .build();
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("athena", env!("CARGO_PKG_VERSION")).with_title("Athena"))
@@ -179,7 +166,9 @@ impl ServerHandler for Front {
             asked.caller.party = Party::Host;
         }
         let again = asked.again();
-        let mut work: Work = Box::pin(async move { tools::call(&asked, profile, &name, params).await });
+        let mut work: Work = Box::pin(async move {
+            unwound(tools::call(&asked, profile, &name, params)).await.unwrap_or_else(|| Err(defect()))
+        });
         // Before 2026-07-28, tasks were another thing, of another extension.
         let modern = context.protocol_version().is_some_and(|v| v >= ProtocolVersion::V_2026_07_28);
         let follows = modern && context.client_capabilities().is_some_and(|client| client.supports_tasks());
@@ -188,7 +177,7 @@ impl ServerHandler for Front {
             // Dropping the call gives up the run behind it.
             () = context.ct.cancelled() => return Ok(CallToolResponse::Complete(CallToolResult::error(Vec::new()))),
             () = beat(&context) => return Err(ErrorData::internal_error("the connection closed", None)),
-            () = tokio::time::sleep(TASK_AFTER), if follows => return Ok(self.task(work)),
+            () = tokio::time::sleep(TASK_AFTER), if follows => return Ok(self.jobs.follow(work)),
         };
         Ok(match self.settled(answer, &again, &context).await? {
             Step::Done(result) => CallToolResponse::Complete(result),
@@ -201,7 +190,7 @@ impl ServerHandler for Front {
         request: GetTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+        self.jobs.get(&request)
     }
 
     async fn cancel_task(
@@ -209,7 +198,7 @@ impl ServerHandler for Front {
         request: CancelTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.cancel_task(&request.task_id)
+        self.jobs.cancel(&request)
     }
 
     async fn list_resources(
@@ -299,10 +288,18 @@ impl ServerHandler for Front {
     ) -> Result<GetSkillResult, ErrorData> {
         let found =
             skills::get(&self.asked(&context), &request.uri).await.map_err(|refusal| broken(&refusal))?;
-        let missing = || {
-            ErrorData::resource_not_found("Skill not found", Some(serde_json::json!({ "uri": request.uri })))
-        };
-        found.map(GetSkillResult::new).ok_or_else(missing)
+        found.map(GetSkillResult::new).ok_or_else(|| nothing_at(&request.uri, "skill"))
+    }
+
+    async fn read_resource_directory(
+        &self,
+        request: ReadResourceDirectoryRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceDirectoryResult, ErrorData> {
+        let found = skills::directory(&self.asked(&context), &request.uri).await;
+        let found = found.map_err(|refusal| broken(&refusal))?;
+        let children = found.ok_or_else(|| nothing_at(&request.uri, "directory"))?;
+        Ok(ReadResourceDirectoryResult::with_all_items(children))
     }
 
     async fn list_prompts(
@@ -337,6 +334,14 @@ impl ServerHandler for Front {
             CompletionInfo::new(values).map_err(|e| ErrorData::internal_error(e.to_string(), None))?;
         Ok(CompleteResult::new(completion))
     }
+}
+
+/// The extension's answer to an address that is not what it was taken for.
+fn nothing_at(uri: &str, kind: &str) -> ErrorData {
+    ErrorData::invalid_params(
+        format!("there is no {kind} at this address"),
+        Some(serde_json::json!({ "uri": uri })),
+    )
 }
 
 fn broken(refusal: &Refusal) -> ErrorData {

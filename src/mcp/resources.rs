@@ -64,12 +64,7 @@ pub(super) async fn list(asked: &impl Ask) -> Result<ListResourcesResult, ErrorD
             found.push(Resource::new(uri, name).with_mime_type("text/plain"));
         }
     }
-    for skill in skills::list(asked).await.unwrap_or_default() {
-        let manual = Resource::new(skill.uri.clone(), skill.name().to_owned());
-        found.push(
-            manual.with_description(skill.frontmatter.description.clone()).with_mime_type("text/markdown"),
-        );
-    }
+    found.extend(skills::manuals(asked).await.unwrap_or_default());
     Ok(ListResourcesResult::with_all_items(found))
 }
 

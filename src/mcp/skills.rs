@@ -1,12 +1,16 @@
-//! Procedures as skills: `skill://<name>/SKILL.md` beside its code (SEP-2640).
+//! Procedures as skills: `skill://<name>/SKILL.md`, and its code below `scripts/` (SEP-2640).
 
 use super::tools::Ask;
 use athena_schemas::refusal::Refusal;
-use rmcp::model::{Skill, SkillFrontmatter, SkillResource, SkillResources};
+use rmcp::model::{DIRECTORY_MIME_TYPE, Resource, Skill, SkillFrontmatter, SkillResource, SkillResources};
 use serde_json::{Value, json};
 
 /// How a skill's files are named.
 pub(super) const SCHEME: &str = "skill://";
+/// The file that every skill has, and the folder of its code.
+const MANUAL: &str = "SKILL.md";
+const SCRIPTS: &str = "scripts";
+const MARKDOWN: &str = "text/markdown";
 /// Skills in a list.
 const LIST_MAX: u64 = 1_000;
 /// A description in a manifest, bytes; the specification allows 1,024 characters.
@@ -39,7 +43,7 @@ impl Files {
         let manual = format!(
             "---\nname: {name}\ndescription: {}\nmetadata:\n  version: \"{version}\"\n---\n\n{description}\n{params}\n## Use\n\n\
              It is code that runs in Athena's sandbox, in `execute`:\n\n```ts\nreturn await athena.procedural.execute({{name: {}, args: {{}}}});\n```\n\n\
-             Its source is `{name}.{ending}`.\n",
+             Its source is `{SCRIPTS}/{name}.{ending}`.\n",
             Value::from(description),
             Value::from(original),
         );
@@ -51,11 +55,17 @@ impl Files {
     }
 
     fn code_file(&self) -> String {
-        format!("{}.{}", self.name, self.ending)
+        format!("{SCRIPTS}/{}.{}", self.name, self.ending)
+    }
+
+    fn manual_resource(&self) -> Resource {
+        Resource::new(self.uri(MANUAL), self.name.clone())
+            .with_description(self.description.clone())
+            .with_mime_type(MARKDOWN)
     }
 
     fn skill(&self) -> Skill {
-        let manual = self.uri("SKILL.md");
+        let manual = self.uri(MANUAL);
         let files = vec![
             SkillResource::from_bytes(manual.clone(), self.manual.as_bytes()),
             SkillResource::from_bytes(self.uri(&self.code_file()), self.code.as_bytes()),
@@ -101,7 +111,7 @@ pub(super) async fn list(asked: &impl Ask) -> Result<Vec<Skill>, Refusal> {
 /// # Errors
 /// When the store cannot be asked.
 pub(super) async fn get(asked: &impl Ask, uri: &str) -> Result<Option<Skill>, Refusal> {
-    Ok(all(asked).await?.iter().find(|files| files.uri("SKILL.md") == uri).map(Files::skill))
+    Ok(all(asked).await?.iter().find(|files| files.uri(MANUAL) == uri).map(Files::skill))
 }
 
 /// One file of a skill, and what kind it is.
@@ -110,11 +120,42 @@ pub(super) async fn get(asked: &impl Ask, uri: &str) -> Result<Option<Skill>, Re
 /// When the store cannot be asked.
 pub(super) async fn read(asked: &impl Ask, uri: &str) -> Result<Option<(String, &'static str)>, Refusal> {
     Ok(all(asked).await?.into_iter().find_map(|files| {
-        if uri == files.uri("SKILL.md") {
-            return Some((files.manual, "text/markdown"));
+        if uri == files.uri(MANUAL) {
+            return Some((files.manual, MARKDOWN));
         }
         (uri == files.uri(&files.code_file())).then_some((files.code, "text/plain"))
     }))
+}
+
+/// The manuals of all skills, as a list of resources shows them.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(super) async fn manuals(asked: &impl Ask) -> Result<Vec<Resource>, Refusal> {
+    Ok(all(asked).await?.iter().map(Files::manual_resource).collect())
+}
+
+/// What lies directly in a directory of a skill; nothing where the address is no directory.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(super) async fn directory(asked: &impl Ask, uri: &str) -> Result<Option<Vec<Resource>>, Refusal> {
+    let Some(path) = uri.strip_prefix(SCHEME).map(|path| path.strip_suffix('/').unwrap_or(path)) else {
+        return Ok(None);
+    };
+    let (name, below) = path.split_once('/').map_or((path, None), |(name, below)| (name, Some(below)));
+    let Some(files) = all(asked).await?.into_iter().find(|files| files.name == name) else { return Ok(None) };
+    Ok(match below {
+        None => {
+            let scripts = Resource::new(files.uri(SCRIPTS), SCRIPTS).with_mime_type(DIRECTORY_MIME_TYPE);
+            Some(vec![files.manual_resource(), scripts])
+        }
+        Some(SCRIPTS) => {
+            let (uri, name) = (files.uri(&files.code_file()), format!("{}.{}", files.name, files.ending));
+            Some(vec![Resource::new(uri, name).with_mime_type("text/plain")])
+        }
+        Some(_) => None,
+    })
 }
 
 #[cfg(test)]
@@ -154,6 +195,26 @@ mod tests {
         assert_eq!(kind, "text/markdown");
         assert_eq!(get(&One, "skill://boil-water/SKILL.md").await.unwrap().as_ref(), Some(skill));
         assert!(read(&One, "skill://boil-water/../x").await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_skill_is_a_directory_whose_files_are_those_of_its_manifest() {
+        let uris = async |uri: &str| -> Option<Vec<(String, Option<String>)>> {
+            let found = directory(&One, uri).await.unwrap()?;
+            Some(found.into_iter().map(|file| (file.uri, file.mime_type)).collect())
+        };
+        let kinds = [("SKILL.md", MARKDOWN), ("scripts", DIRECTORY_MIME_TYPE)];
+        let expected =
+            kinds.map(|(name, kind)| (format!("skill://boil-water/{name}"), Some(kind.to_owned())));
+        assert_eq!(uris("skill://boil-water").await.unwrap(), expected);
+        assert_eq!(uris("skill://boil-water/").await.unwrap(), expected);
+        let scripts = uris("skill://boil-water/scripts").await.unwrap();
+        assert_eq!(scripts[0].0, "skill://boil-water/scripts/boil-water.ts");
+        for file in
+            ["skill://boil-water/SKILL.md", "skill://other", "skill://", "skill://boil-water/scripts/x"]
+        {
+            assert_eq!(uris(file).await, None, "{file}");
+        }
     }
 
     #[test]

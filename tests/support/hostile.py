@@ -7,6 +7,7 @@ its content is read before every answer.
 """
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -65,6 +66,7 @@ def plain():
         tool("asks", "Asks for a completion, a person and the folders.", annotations=READS),
         tool("environment", "Shows what it was given.", annotations=READS),
         tool("children", "Leaves a child behind.", annotations=READS),
+        tool("family", "Leaves behind a child, a grandchild and one that left the session, none of which ends when asked.", annotations=READS),
         tool("fail", "Fails.", annotations=READS),
     ]
 
@@ -130,6 +132,18 @@ def big(request, count):
         sys.stdout.flush()
 
 
+def family():
+    """Three processes that neither read nor obey: the last one has left the session and its parent is gone."""
+    script = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n%s\nprint(os.getpid(), flush=True)\ntime.sleep(3600)"
+    fork = "child = os.fork()\nif child: print(child, flush=True)"
+    leave = "if os.fork(): os._exit(0)\nos.setsid()"
+    pids = []
+    for steps, lines in ((fork, 3), (leave, 1)):
+        process = subprocess.Popen([sys.executable, "-c", script % steps], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        pids += [int(process.stdout.readline()) for _ in range(lines)]
+    return sorted(set(pids))
+
+
 def call(request):
     name, arguments = request["params"]["name"], request["params"].get("arguments") or {}
     if name == "echo":
@@ -177,6 +191,8 @@ def call(request):
             os.close(0), os.close(1), os.close(2)
             time.sleep(3600)
         text(request, str(pid))
+    elif name == "family":
+        text(request, json.dumps(family()))
     else:
         text(request, f"{name} failed as asked", isError=True)
 

@@ -3,7 +3,8 @@
     oauth.py FOLDER
 
 Prints its port. `FOLDER/revoke` makes every access token given so far invalid, once; `FOLDER/grants` lists what the token endpoint gave,
-a line each; `FOLDER/no_refresh` makes it refuse to renew.
+a line each; `FOLDER/no_refresh` makes it refuse to renew; with `FOLDER/confidential`, a client that registers is given a secret, without
+which the token endpoint gives nothing.
 """
 import base64
 import hashlib
@@ -12,10 +13,14 @@ import os
 import secrets
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlencode, urlparse
+from urllib.parse import parse_qs, unquote_plus, urlencode, urlparse
 
 FOLDER = sys.argv[1]
-CODES, VALID, RENEWALS, CLIENTS = {}, set(), set(), {}
+CODES, VALID, RENEWALS, CLIENTS, SECRETS = {}, set(), set(), {}, {}
+
+
+def confidential():
+    return os.path.exists(f"{FOLDER}/confidential")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -45,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
                 "issuer": self.base, "authorization_endpoint": f"{self.base}/authorize", "token_endpoint": f"{self.base}/token",
                 "registration_endpoint": f"{self.base}/register", "response_types_supported": ["code"],
                 "grant_types_supported": ["authorization_code", "refresh_token"], "code_challenge_methods_supported": ["S256"],
-                "token_endpoint_auth_methods_supported": ["none"], "scopes_supported": ["read"],
+                "token_endpoint_auth_methods_supported": ["client_secret_basic"] if confidential() else ["none"], "scopes_supported": ["read"],
                 "authorization_response_iss_parameter_supported": True})
         elif url.path == "/authorize":
             asked = {name: values[0] for name, values in parse_qs(url.query).items()}
@@ -65,7 +70,13 @@ class Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             client = f"client-{len(CLIENTS) + 1}"
             CLIENTS[client] = asked["redirect_uris"]
-            self.answer(201, {"client_id": client, "redirect_uris": asked["redirect_uris"], "token_endpoint_auth_method": "none"})
+            given = {"token_endpoint_auth_method": "none"}
+            if confidential():
+                SECRETS[client] = "client-secret-" + secrets.token_urlsafe(24)
+                given = {"token_endpoint_auth_method": "client_secret_basic", "client_secret": SECRETS[client]}
+                with open(f"{FOLDER}/secrets", "a") as file:
+                    file.write(f"{SECRETS[client]}\n")
+            self.answer(201, {"client_id": client, "redirect_uris": asked["redirect_uris"], **given})
         elif self.path == "/token":
             self.token({name: values[0] for name, values in parse_qs(body.decode()).items()})
         elif self.path == "/mcp":
@@ -78,6 +89,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def token(self, asked):
         grant = asked.get("grant_type")
+        if confidential():
+            pair = base64.b64decode((self.headers.get("Authorization") or "").removeprefix("Basic ")).decode().partition(":")
+            if SECRETS.get(unquote_plus(pair[0])) != unquote_plus(pair[2]) or not pair[2]:
+                return self.answer(401, {"error": "invalid_client"})
         if grant == "authorization_code":
             code = CODES.pop(asked.get("code"), None)
             digest = hashlib.sha256(asked.get("code_verifier", "").encode()).digest()

@@ -5,7 +5,9 @@
 //! A name is looked up once more when the connection is made; who controls its zone can answer differently then. Redirects are
 //! followed within the same origin only.
 
+use reqwest::redirect::Policy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 use url::{Host, Url};
 
 /// Names by which clouds serve credentials to their machines.
@@ -24,6 +26,32 @@ pub async fn check(address: &str) -> Result<(), String> {
     // A name that is not known is the connection's to report.
     let found = tokio::net::lookup_host((host.as_str(), port)).await.into_iter().flatten();
     found.map(|address| address.ip()).try_for_each(judge)
+}
+
+/// Redirects of one request that are followed.
+const REDIRECTS_MAX: usize = 10;
+/// How long a connection may take to come about.
+const CONNECT: Duration = Duration::from_secs(20);
+
+/// The HTTP client of every upstream. A redirect is followed where it keeps the request as it is (307, 308) and stays at the same
+/// origin: to anywhere else it would carry the request, and what it authorizes, to somebody who was not configured. No connection
+/// is kept for later, because a body that was not read to its end would hold up the next request.
+///
+/// # Errors
+/// When the system has no TLS to offer.
+pub fn client() -> Result<reqwest::Client, String> {
+    let policy = Policy::custom(|attempt| {
+        let same = attempt.previous().first().is_some_and(|first| first.origin() == attempt.url().origin());
+        let kept = matches!(attempt.status().as_u16(), 307 | 308);
+        if same && kept && attempt.previous().len() <= REDIRECTS_MAX {
+            return attempt.follow();
+        }
+        let to = attempt.url().origin().ascii_serialization();
+        attempt.error(format!("it redirects to {to}, which is not followed"))
+    });
+    let builder =
+        reqwest::Client::builder().redirect(policy).connect_timeout(CONNECT).pool_max_idle_per_host(0);
+    builder.build().map_err(|error| error.to_string())
 }
 
 /// Host and port. The URL standard's parser knows every way to write an IPv4 address: decimal, octal, hexadecimal, short.

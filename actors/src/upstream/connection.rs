@@ -5,6 +5,8 @@
 use super::answer;
 use super::config::expand;
 use super::definition::{self, Defined};
+use super::keeper;
+use super::mending::Mending;
 use super::spool::Spools;
 use super::stdio::{INLINE_MAX, Program, Stdio, Tail};
 use athena_schemas::layers::upstream::{Questions, Server};
@@ -145,7 +147,8 @@ pub struct Failure {
 }
 
 impl Connection {
-    /// Starts or reaches the server and shakes hands. `secrets` holds the values of the variables in its configuration.
+    /// Starts or reaches the server and shakes hands. `secrets` holds the values of the variables in its configuration; a program
+    /// gets a keeper where this one can be one (`kept`).
     ///
     /// # Errors
     /// Why not, with its stderr.
@@ -155,20 +158,29 @@ impl Connection {
         access: Option<AuthClient<reqwest::Client>>,
         spools: Spools,
         signals: UnboundedSender<Signal>,
+        kept: bool,
     ) -> Result<Self, Failure> {
         let (heard, questions) = (signals.clone(), server.questions);
         let policy = || Policy { signals: heard.clone(), reported: Mutex::default(), questions };
         let bare = |why: String| Failure { why, ..Failure::default() };
         let (service, pid, tail) = match (&server.command, &server.url) {
             (Some(_), _) => {
-                let program = program(server, secrets).map_err(bare)?;
+                let program = Program { kept, ..program(server, secrets).map_err(bare)? };
                 let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(signals))
                     .map_err(|error| bare(format!("{} cannot be started: {error}", program.command)))?;
                 let pid = stdio.id();
                 let service = match handshake(policy(), stdio, either()).await {
                     Ok(service) => service,
-                    Err(failure) => return Err(Failure { stderr: tail.last_words().await, ..failure }),
+                    Err(failure) => {
+                        let stderr = tail.last_words().await;
+                        return Err(match keeper::failure(&stderr) {
+                            Some(why) => bare(why),
+                            None => Failure { stderr, ..failure },
+                        });
+                    }
                 };
+                // It has answered, so it is there, behind its keeper.
+                let pid = pid.map(|pid| if kept { keeper::server_of(pid).unwrap_or(pid) } else { pid });
                 (service, pid, tail)
             }
             (None, Some(url)) => {
@@ -300,6 +312,7 @@ impl Connection {
             Err(error) if challenge(&error).is_some() => {
                 Err(Fault::Challenged(challenge(&error).unwrap_or_default()))
             }
+            Err(error) if unread(&error).is_some() => Err(Fault::Unread(unread(&error).unwrap_or_default())),
             Err(ServiceError::TransportClosed | ServiceError::TransportSend(_)) => Err(Fault::Gone),
             Err(error) => Err(Fault::Tool(Refusal::new(Code::Upstream, format!("{op}: {error}")))),
         }
@@ -326,8 +339,39 @@ pub enum Fault {
     Tool(Refusal),
     /// The server wants to know who asks, or wants more than was granted: what it said.
     Challenged(String),
+    /// The server answered this call over HTTP with what is no answer; others it may answer.
+    Unread(String),
     /// The connection is gone.
     Gone,
+}
+
+/// What was wrong with an answer over HTTP, where there was one at all.
+fn unread(error: &ServiceError) -> Option<String> {
+    let ServiceError::TransportSend(error) = error else { return None };
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let refused = loop {
+        let here = at?;
+        match here.downcast_ref::<StreamableHttpError<reqwest::Error>>() {
+            Some(refused) => break refused,
+            None => at = here.source(),
+        }
+    };
+    if let StreamableHttpError::Client(error) = refused
+        && (error.is_connect() || error.is_timeout())
+    {
+        return None;
+    }
+    // The library's errors name what they are made of only one by one.
+    let mut words = vec![refused.to_string()];
+    let mut source = std::error::Error::source(refused);
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !words.iter().any(|known| known.contains(&said)) {
+            words.push(said);
+        }
+        source = cause.source();
+    }
+    Some(answer::cut(&words.join(": "), 600).to_owned())
 }
 
 /// Why tools cannot be listed.
@@ -354,12 +398,17 @@ async fn reach(
     config: StreamableHttpClientTransportConfig,
     lifecycle: ClientLifecycleMode,
 ) -> Result<RunningService<RoleClient, Policy>, Failure> {
+    let failed = |why| Failure { why, ..Failure::default() };
     match access {
         Some(client) => {
             let transport = StreamableHttpClientTransport::with_client(client, config);
-            handshake(policy, transport, lifecycle).await
+            handshake(policy, Mending::new(transport), lifecycle).await
         }
-        None => handshake(policy, StreamableHttpClientTransport::from_config(config), lifecycle).await,
+        None => {
+            let client = super::address::client().map_err(failed)?;
+            let transport = StreamableHttpClientTransport::with_client(client, config);
+            handshake(policy, Mending::new(transport), lifecycle).await
+        }
     }
 }
 
@@ -455,6 +504,7 @@ fn program(server: &Server, secrets: &BTreeMap<String, String>) -> Result<Progra
         args: server.args.iter().map(|arg| full(arg)).collect::<Result<_, _>>()?,
         env,
         cwd: server.cwd.as_deref().map(full).transpose()?.map(PathBuf::from),
+        kept: false,
     })
 }
 

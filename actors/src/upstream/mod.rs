@@ -1,9 +1,9 @@
 //! Upstreams: other MCP servers, reached as a client, one supervised actor each.
 //!
 //! [`Upstreams`] is what everyone else holds. Read in this order: [`server`] (the actor: start, restart, health),
-//! [`connection`] (one live connection and what it may not ask), [`stdio`] (the child process, [`scan`] and [`spool`] for
-//! answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), [`validate`] and
-//! [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
+//! [`connection`] (one live connection and what it may not ask), [`stdio`] (the child process, [`keeper`] who ends it, [`scan`] and
+//! [`spool`] for answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), `mending` (lists of
+//! tools that are not well formed), [`validate`] and [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
 
 pub mod address;
 pub mod answer;
@@ -11,6 +11,9 @@ pub mod catalogue;
 pub mod config;
 pub mod connection;
 pub mod definition;
+#[cfg_attr(not(target_os = "linux"), path = "unkept.rs")]
+pub mod keeper;
+mod mending;
 pub mod oauth;
 pub mod pins;
 pub mod scan;
@@ -71,6 +74,8 @@ pub(crate) struct Settings {
     spools: Spools,
     generation: AtomicU64,
     grants: oauth::Grants,
+    /// Whether this program can be a keeper.
+    keeps: bool,
 }
 
 impl Settings {
@@ -96,12 +101,22 @@ impl Upstreams {
             spools: Spools::default(),
             generation: AtomicU64::new(0),
             grants: oauth::Grants::default(),
+            keeps: false,
         };
         Self {
             settings: Arc::new(settings),
             faces: Arc::default(),
             gateway: Slot::new("the gateway to upstream servers"),
         }
+    }
+
+    /// The same, in a program that can be the keeper of its servers: one that begins with [`keeper::enter`].
+    #[must_use]
+    pub fn keeping(mut self) -> Self {
+        if let Some(settings) = Arc::get_mut(&mut self.settings) {
+            settings.keeps = true;
+        }
+        self
     }
 
     /// The supervised child that runs them. Servers configured before it starts are started with it.
@@ -385,6 +400,14 @@ async fn once(
             Refusal::new(Code::Upstream, format!("{op}: the server wants access that was not granted"))
                 .hint(format!("a person: athena upstream auth {}", face.name)),
         ),
+        Ok(Err(Fault::Unread(why))) => Outcome::Refused(match offered.tool.effect() {
+            Effect::Read => Refusal::new(Code::Upstream, format!("{op}: its answer cannot be used: {why}")),
+            Effect::Idempotent | Effect::Write => Refusal::new(
+                Code::Unknown,
+                format!("{op}: its answer cannot be used, and whether it took effect is not known: {why}"),
+            )
+            .hint("look before you repeat it"),
+        }),
         Ok(Err(Fault::Gone)) => {
             let _ = face.slot.cast(Message::Suspect(live.generation, "its process ended"));
             Outcome::Gone
@@ -476,8 +499,12 @@ async fn gone(face: &Face, op: &str, effect: Effect) -> Refusal {
         tokio::time::sleep(Duration::from_millis(5)).await;
         now = status(face);
     }
+    let ended = match face.config.command {
+        Some(_) => "its connection ended",
+        None => "its connection ended, as it does after an event of more than 8 MiB",
+    };
     let failure = connection::Failure {
-        why: now.error.unwrap_or_else(|| "its connection ended".into()),
+        why: now.error.unwrap_or_else(|| ended.into()),
         stderr: now.stderr,
         challenge: None,
     };

@@ -8,8 +8,8 @@ use super::Ledger;
 use async_trait::async_trait;
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::transport::auth::{
-    AuthClient, AuthError, AuthorizationManager, AuthorizationRequest, CredentialStore, OAuthClientConfig,
-    OAuthState, StoredCredentials, WWWAuthenticateParams,
+    AuthClient, AuthError, AuthorizationManager, AuthorizationRequest, AuthorizationSession, CredentialStore,
+    OAuthClientConfig, OAuthState, StoredCredentials, WWWAuthenticateParams,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 /// How long a person may take in the browser.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
+/// What we call ourselves where a client is registered.
+const CLIENT_NAME: &str = "Athena";
+/// The scope for tokens that can be renewed without a person.
+const OFFLINE: &str = "offline_access";
 /// Grants under way at once.
 const GRANTS_MAX: usize = 16;
 
@@ -67,31 +71,50 @@ impl Grants {
         url: &str,
         wanted: Wanted,
     ) -> Result<String, Refusal> {
-        let scopes = scopes(&*ledger, server, url, &wanted).await;
+        let mut scopes = scopes(&*ledger, server, url, &wanted).await;
         let mut manager = AuthorizationManager::new(url).await.map_err(|e| failed(server, &e))?;
-        manager.set_credential_store(Vaulted {
-            ledger,
-            server: server.to_owned(),
-            client_secret: wanted.client_secret.clone(),
-        });
-        let mut state = OAuthState::Unauthorized(manager);
-        let mut request = AuthorizationRequest::new(wanted.redirect)
-            .with_client_name("Athena")
-            .with_scopes(scopes)
+        let secret = Secret::new(wanted.client_secret.clone());
+        manager.set_credential_store(Vaulted { ledger, server: server.to_owned(), secret: secret.clone() });
+        let found = manager.resolve_metadata_from_challenge(wanted.challenge.as_deref()).await;
+        let metadata = found.map_err(|e| failed(server, &e))?.metadata;
+        manager.set_metadata(metadata.clone());
+        let mut request = AuthorizationRequest::new(wanted.redirect.clone())
+            .with_client_name(CLIENT_NAME)
             .with_initial_scope_selection();
-        if let Some(id) = wanted.client_id {
-            request = request.with_preregistered_client(id);
+        let document = wanted.client_metadata.filter(|_| {
+            let understood = metadata.additional_fields.get("client_id_metadata_document_supported");
+            understood.and_then(serde_json::Value::as_bool) == Some(true)
+        });
+        match (wanted.client_id, document) {
+            (Some(id), _) => request = request.with_preregistered_client(id),
+            (None, Some(document)) => request = request.with_client_metadata_url(document),
+            (None, None) if wanted.client_secret.is_some() => {
+                return Err(Refusal::invalid("a client's secret without the client").hint("--client-id"));
+            }
+            // Registered here and not by the library, which would keep to itself the secret that a server may give its new client.
+            (None, None) => {
+                if scopes.is_empty() {
+                    scopes = manager.select_initial_scopes(&[]).await;
+                } else if metadata
+                    .scopes_supported
+                    .as_ref()
+                    .is_some_and(|all| all.iter().any(|one| one == OFFLINE))
+                    && !scopes.iter().any(|one| one == OFFLINE)
+                {
+                    scopes.push(OFFLINE.to_owned());
+                }
+                let asked: Vec<&str> = scopes.iter().map(String::as_str).collect();
+                let client = manager.register_client(CLIENT_NAME, &wanted.redirect, &asked).await;
+                let client = client.map_err(|e| failed(server, &e))?;
+                secret.set(client.client_secret);
+                request = request.with_preregistered_client(client.client_id);
+            }
         }
-        if let Some(secret) = wanted.client_secret {
+        if let Some(secret) = secret.get() {
             request = request.with_client_secret(secret);
         }
-        if let Some(document) = wanted.client_metadata {
-            request = request.with_client_metadata_url(document);
-        }
-        if let Some(challenge) = wanted.challenge {
-            request = request.with_challenge(challenge);
-        }
-        state.start_authorization(request).await.map_err(|e| failed(server, &e))?;
+        let session = AuthorizationSession::new(manager, request.with_scopes(scopes)).await;
+        let state = OAuthState::Session(session.map_err(|(_, e)| failed(server, &e))?);
         let address = state.get_authorization_url().await.map_err(|e| failed(server, &e))?;
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|_, one| one.since.elapsed() < PATIENCE);
@@ -147,8 +170,8 @@ pub async fn client(
 ) -> Result<Option<AuthClient<reqwest::Client>>, String> {
     let Some(kept) = load(&*ledger, server).await else { return Ok(None) };
     let mut manager = AuthorizationManager::new(url).await.map_err(|e| e.to_string())?;
-    let store = Vaulted { ledger, server: server.to_owned(), client_secret: kept.client_secret.clone() };
-    manager.set_credential_store(store);
+    let secret = Secret::new(kept.client_secret.clone());
+    manager.set_credential_store(Vaulted { ledger, server: server.to_owned(), secret });
     if !manager.initialize_from_store().await.map_err(|e| e.to_string())? {
         return Ok(None);
     }
@@ -158,7 +181,7 @@ pub async fn client(
             .with_client_secret(secret);
         manager.configure_client(config).map_err(|e| e.to_string())?;
     }
-    Ok(Some(AuthClient::new(reqwest::Client::default(), manager)))
+    Ok(Some(AuthClient::new(super::address::client()?, manager)))
 }
 
 async fn load(ledger: &dyn Ledger, server: &str) -> Option<Kept> {
@@ -169,7 +192,25 @@ async fn load(ledger: &dyn Ledger, server: &str) -> Option<Kept> {
 struct Vaulted {
     ledger: Arc<dyn Ledger>,
     server: String,
-    client_secret: Option<String>,
+    secret: Secret,
+}
+
+/// The secret of our client at the authorization server: known beforehand, or given to it when it is registered.
+#[derive(Clone)]
+struct Secret(Arc<Mutex<Option<String>>>);
+
+impl Secret {
+    fn new(known: Option<String>) -> Self {
+        Self(Arc::new(Mutex::new(known)))
+    }
+
+    fn set(&self, given: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = given;
+    }
+
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[async_trait]
@@ -179,7 +220,7 @@ impl CredentialStore for Vaulted {
     }
 
     async fn save(&self, credentials: StoredCredentials) -> Result<(), AuthError> {
-        let kept = Kept { credentials, client_secret: self.client_secret.clone() };
+        let kept = Kept { credentials, client_secret: self.secret.get() };
         let text =
             serde_json::to_string(&kept).map_err(|e| AuthError::CredentialStoreError(e.to_string()))?;
         self.keep(Some(text)).await

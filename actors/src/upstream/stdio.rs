@@ -1,4 +1,5 @@
-//! A server over stdio: a child process without a shell, with a cleared environment, in a process group of its own.
+//! A server over stdio: a child process without a shell, with a cleared environment, in a process group of its own, and under a
+//! keeper (`keeper.rs`) where this program can be one.
 //!
 //! What it writes to stdout is hostile until parsed. A line that is no JSON-RPC is dropped and counted; one beyond
 //! [`INLINE_MAX`] is streamed past memory ([`super::scan`]); notifications beyond [`NOTIFICATIONS_PER_SECOND`] are paid for by
@@ -6,6 +7,7 @@
 
 use super::connection::Signal;
 use super::definition::mended;
+use super::keeper;
 use super::scan::Scanner;
 use super::spool::Spools;
 use rmcp::RoleClient;
@@ -32,6 +34,8 @@ const STDERR_LINES: usize = 20;
 const STDERR_LINE_MAX: usize = 400;
 /// How long a server may take to end by itself once its stdin is closed, and then once it was asked to.
 const GRACE: Duration = Duration::from_millis(500);
+/// How long a keeper may take to end its server: two times [`GRACE`], what it takes to kill, and room for a busy machine.
+const KEEPER_GRACE: Duration = Duration::from_millis(2_500);
 
 /// The mark under which a long answer's handle travels through the ordinary reply.
 pub const SPOOL_KEY: &str = "athena/answer";
@@ -47,6 +51,8 @@ pub struct Program {
     pub env: BTreeMap<String, String>,
     /// Its working folder.
     pub cwd: Option<PathBuf>,
+    /// Whether it gets a keeper: only where this program can be one.
+    pub kept: bool,
 }
 
 /// The last lines a process wrote to stderr.
@@ -116,7 +122,9 @@ impl Tail {
 
 /// The connection to a child process.
 pub struct Stdio {
+    /// The server, or its keeper.
     child: Child,
+    kept: bool,
     group: Option<i32>,
     stdin: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
     stdout: BufReader<ChildStdout>,
@@ -144,15 +152,22 @@ impl Stdio {
         spools: Spools,
         ended: Option<UnboundedSender<Signal>>,
     ) -> std::io::Result<(Self, Tail)> {
-        let mut command = Command::new(&program.command);
+        let kept = program.kept && keeper::POSSIBLE;
+        let mut command = if kept {
+            keeper::command(&program.command, &program.args)
+        } else {
+            let mut command = Command::new(&program.command);
+            command.args(&program.args);
+            command
+        };
         command
-            .args(&program.args)
             .env_clear()
             .envs(&program.env)
             .stdin(Pipe::piped())
             .stdout(Pipe::piped())
             .stderr(Pipe::piped())
-            .kill_on_drop(true);
+            // A keeper is asked, not killed: it has something to see to first.
+            .kill_on_drop(!kept);
         #[cfg(unix)]
         command.process_group(0);
         if let Some(cwd) = &program.cwd {
@@ -168,6 +183,7 @@ impl Stdio {
         let stdio = Self {
             group: child.id().and_then(|id| i32::try_from(id).ok()),
             child,
+            kept,
             stdin: Arc::new(tokio::sync::Mutex::new(Some(stdin))),
             stdout: BufReader::with_capacity(64 << 10, stdout),
             spools,
@@ -183,7 +199,7 @@ impl Stdio {
         Ok((stdio, tail))
     }
 
-    /// The process.
+    /// The process: the server's, or its keeper's.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
@@ -261,8 +277,17 @@ impl Stdio {
 
 impl Drop for Stdio {
     fn drop(&mut self) {
-        // The child may have gone, but not what it started.
-        self.signal(nix::sys::signal::Signal::SIGKILL);
+        match (self.kept, self.child.id().and_then(|id| i32::try_from(id).ok())) {
+            // It ends the server with all it started, at once, and then itself.
+            (true, Some(keeper)) => {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(keeper),
+                    nix::sys::signal::Signal::SIGTERM,
+                );
+            }
+            // The child may have gone, but not what it started.
+            _ => self.signal(nix::sys::signal::Signal::SIGKILL),
+        }
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(Signal::Gone);
         }
@@ -309,7 +334,10 @@ impl Transport<RoleClient> for Stdio {
         if let Ok(mut stdin) = tokio::time::timeout(GRACE, self.stdin.lock()).await {
             stdin.take();
         }
-        if tokio::time::timeout(GRACE, self.drained()).await.is_err() {
+        if self.kept {
+            // That was the tether: the keeper does the rest.
+            let _ = tokio::time::timeout(KEEPER_GRACE, self.drained()).await;
+        } else if tokio::time::timeout(GRACE, self.drained()).await.is_err() {
             self.signal(nix::sys::signal::Signal::SIGTERM);
             let _ = tokio::time::timeout(GRACE, self.drained()).await;
         }
@@ -381,6 +409,7 @@ mod tests {
                 ("ONLY".into(), "this".into()),
             ]),
             cwd: None,
+            kept: false,
         }
     }
 

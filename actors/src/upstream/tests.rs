@@ -436,3 +436,54 @@ async fn calls_are_bounded_in_rate_and_number() {
     assert!(hang.is_err());
     gate.close().await;
 }
+
+/// The same over HTTP: `tests/support/hostile_http.py`, and what it says while it runs.
+struct Web {
+    child: std::process::Child,
+    port: u16,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+impl Web {
+    fn start(arguments: &[&str]) -> Self {
+        use std::io::{BufRead, BufReader};
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/support/hostile_http.py");
+        let mut command = std::process::Command::new("python3");
+        let mut child =
+            command.arg(script).args(arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let port = lines.next().unwrap().parse().unwrap();
+        lines.next().unwrap();
+        let said: Arc<Mutex<Vec<String>>> = Arc::default();
+        let heard = said.clone();
+        std::thread::spawn(move || lines.for_each(|line| heard.lock().unwrap().push(line)));
+        Self { child, port, said }
+    }
+
+    fn server(&self) -> Server {
+        Server {
+            url: Some(format!("http://127.0.0.1:{}/mcp", self.port)),
+            timeout_ms: Some(3_000),
+            ..Server::default()
+        }
+    }
+}
+
+impl Drop for Web {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_http_too_a_tool_that_cannot_be_read_does_not_take_the_others_with_it() {
+    let (gate, web) = (Gate::open().await, Web::start(&["--malformed"]));
+    gate.upstreams.configure("w", web.server()).unwrap();
+    gate.upstreams.refresh("w").await.unwrap();
+    assert_eq!(gate.call("w/echo", json!({})).await.unwrap(), json!({"content": "here"}));
+    let status = &gate.upstreams.status()[0];
+    assert!(status.refused["worse"].contains("not well formed"), "{:?}", status.refused);
+    assert_eq!(status.tools, 15);
+    gate.close().await;
+}

@@ -46,6 +46,9 @@ pub(super) fn measure(
         ten: json!({"code": code, "language": "js"}),
         waits: Default::default(),
     }];
+    if peer.is_none() {
+        eprintln!("the peer, FastMCP's code mode, is NOT measured: name a Python that has it with --peers");
+    }
     if let Some(python) = peer {
         let script = folder.path().join("peer.py");
         std::fs::write(&script, include_str!("peer.py"))?;

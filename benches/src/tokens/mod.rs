@@ -4,6 +4,9 @@
 //!
 //! Tokens are o200k, a stand-in for tokenizers that are not published. The servers are other people's programs, pinned in
 //! `package.json` and `requirements.txt` beside this file and installed below `--dir`; they need Node 22 and Python 3.10.
+//!
+//! It is a test as well: all twelve servers must be found by `search` and answer from code, and every arm must come within 5 % of
+//! the figures that are published ([`PUBLISHED`]); else it fails.
 
 mod docs;
 
@@ -23,6 +26,16 @@ const CALL: usize = 20;
 const RESULT: usize = 10;
 const TOOL_SEARCH: usize = 250;
 
+/// What `docs/benchmarks-tokens.md` says: context at the end of each workflow, direct, deferred and through code.
+const PUBLISHED: [(&str, [usize; 3]); 4] = [
+    ("W1", [62_630, 25_402, 906]),
+    ("W2", [80_810, 43_717, 1_083]),
+    ("W3", [38_368, 935, 954]),
+    ("W4", [38_062, 596, 980]),
+];
+/// How far a measured arm may be from what is published.
+const TOLERANCE: f64 = 0.05;
+
 /// With this variable set, this program is `athena` itself: the daemon and its fronts are the product's.
 pub(crate) const AS_ATHENA: &str = "ATHENA_BENCH_AS_ATHENA";
 
@@ -32,6 +45,9 @@ pub(crate) struct Settings {
     /// Where the servers are installed and the documents written
     #[arg(long, default_value = "target/tokens")]
     dir: PathBuf,
+    /// Only the servers: each imported, found and called from code; no workflows, no times
+    #[arg(long)]
+    survey: bool,
     /// How often times are taken
     #[arg(long, default_value_t = 20)]
     rounds: usize,
@@ -105,9 +121,18 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     let athena = Athena::with(&dir, &servers)?;
     let mut front = athena.front(&work)?;
     let answered = called(&shown, &mut front, &athena, &dir)?;
+    if settings.survey {
+        if settings.json {
+            println!(
+                "{}",
+                json!({"servers": rows, "answered_from_code": answered, "tools": number, "definitions": all})
+            );
+        }
+        return Ok(());
+    }
     let front_tokens =
         tokens(&model_view(&front.tools()?)) + count(front.greeting["instructions"].as_str().unwrap_or(""));
-    let mut flows = Map::new();
+    let (mut flows, mut strayed) = (Map::new(), Vec::new());
     for flow in workflows(&names, &work)? {
         let direct = direct(&flow, all, &mut running)?;
         let deferred = direct.context - all + used(&flow, &shown) + TOOL_SEARCH;
@@ -122,6 +147,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
             -100.0 * saved(code.context, deferred),
             flow.what
         );
+        strayed.extend(stray(flow.name, [direct.context, deferred, code.context])?);
         flows.insert(
             flow.name.into(),
             json!({
@@ -142,7 +168,20 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         });
         println!("{all}");
     }
+    ensure!(strayed.is_empty(), "not what docs/benchmarks-tokens.md says: {}", strayed.join("; "));
     Ok(())
+}
+
+/// The arms of a workflow that are not what is published.
+fn stray(flow: &str, measured: [usize; 3]) -> anyhow::Result<Vec<String>> {
+    let (_, published) =
+        PUBLISHED.iter().find(|(name, _)| *name == flow).context("a workflow that is not published")?;
+    let arms = ["direct", "deferred", "code"].iter().zip(measured).zip(published);
+    let far = |now: usize, then: usize| (now as f64 / then as f64 - 1.0).abs() > TOLERANCE;
+    Ok(arms
+        .filter(|((_, now), then)| far(*now, **then))
+        .map(|((arm, now), then)| format!("{flow} {arm} {now} instead of {then}"))
+        .collect())
 }
 
 fn millis(time: std::time::Duration) -> f64 {
@@ -316,7 +355,7 @@ impl Drop for Athena {
     }
 }
 
-/// A tool of each server, called from code. Those that need a network or a browser answer that they have none: an answer all the
+/// A tool of each server, found by what it does and called from code. Those that need a network or a browser answer that they have none: an answer all the
 /// same. Whether each came by itself or as an error is told.
 fn called(
     shown: &BTreeMap<&str, Vec<Value>>,
@@ -353,6 +392,14 @@ fn called(
                 *argument = value;
             }
         }
+        let asked = format!("{} {}", server.replace('_', " "), known["description"].as_str().unwrap_or(tool));
+        let words: String = asked.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
+        let found =
+            front.call("search", &json!({"query": words, "in": "tools", "detail": "name", "limit": 20}))?;
+        ensure!(
+            found.contains(&format!("{server}/")),
+            "search finds nothing of {server} by {words:?}: {found}"
+        );
         let code = format!(
             "try {{ await callMCPTool('{server}/{tool}', {arguments}); return 'answered' }} catch (error) {{ return String(error) }}"
         );
@@ -481,4 +528,30 @@ fn servers(dir: &Path) -> anyhow::Result<Vec<Server>> {
         pip("fetch", "mcp-server-fetch", Vec::new()),
         pip("time", "mcp-server-time", Vec::new()),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page and the check say the same.
+    #[test]
+    fn what_is_published_is_what_is_checked() {
+        let page = include_str!("../../../docs/benchmarks-tokens.md");
+        for (flow, arms) in PUBLISHED {
+            let row = page.lines().find(|line| line.starts_with(&format!("| {flow} "))).unwrap();
+            let cells: Vec<usize> =
+                row.split('|').filter_map(|cell| cell.trim().replace(',', "").parse().ok()).collect();
+            assert_eq!(cells, arms, "{flow}");
+        }
+    }
+
+    #[test]
+    fn what_strays_by_more_than_a_twentieth_is_named() {
+        assert!(stray("W4", [38_062, 596, 980]).unwrap().is_empty());
+        assert!(stray("W4", [39_900, 570, 1_020]).unwrap().is_empty());
+        let strayed = stray("W4", [38_062, 700, 900]).unwrap();
+        assert_eq!(strayed, ["W4 deferred 700 instead of 596", "W4 code 900 instead of 980"]);
+        assert!(stray("W9", [1, 1, 1]).is_err());
+    }
 }

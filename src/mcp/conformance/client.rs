@@ -102,7 +102,8 @@ async fn once(ledger: &Arc<Memory>, url: &str) -> Result<(), Ended> {
     let server = Server { url: Some(url.into()), questions: Questions::Defaults, ..Server::default() };
     let spools = Spools::default();
     let (signals, _heard) = unbounded_channel::<Signal>();
-    let opened = Connection::open(&server, &BTreeMap::new(), access, spools.clone(), signals.clone()).await;
+    let opened =
+        Connection::open(&server, &BTreeMap::new(), access, spools.clone(), signals.clone(), false).await;
     let ended = |failure: Failure| match failure.challenge {
         Some(challenge) => Ended::Challenged(Some(challenge)),
         None => Ended::Failed(failure.why),

@@ -3,18 +3,16 @@
 use super::rounds::Step;
 use super::{Fixtures, failed, read, said};
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ClientCapabilities, CreateTaskResult, InputRequest,
+    CallToolRequestParams, CallToolResponse, CallToolResult, ClientCapabilities, InputRequest,
 };
 use rmcp::service::RequestContext;
-use rmcp::task_manager::{TaskContext, TaskExit, TaskFuture, TaskOptions};
+use rmcp::task_manager::{TaskContext, TaskExit};
 use rmcp::{ErrorData, RoleServer};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long the failing jobs work before they fail.
 const WORK: Duration = Duration::from_secs(1);
-/// What pollers are told to wait, milliseconds.
-const POLL_MS: u64 = 100;
 
 /// Whether a tool may or must become a task.
 pub(super) fn is_job(name: &str) -> bool {
@@ -39,58 +37,43 @@ impl Fixtures {
                 Ok(CallToolResponse::Complete(said(format!("Hello, {}!", who.unwrap_or_default()))))
             }
             "slow_compute" if !follows || seconds <= 0.0 => {
-                tokio::time::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 60.0))).await;
-                Ok(CallToolResponse::Complete(said(format!("computed for {seconds} s"))))
+                compute(seconds).await.map(CallToolResponse::Complete)
             }
             _ if !follows => Err(ErrorData::missing_required_client_capability(
                 ClientCapabilities::builder().enable_tasks().build(),
             )),
-            "slow_compute" => Ok(self.spawn(move |task| Box::pin(compute(task, seconds)))),
-            "failing_job" => Ok(self.spawn(|_| {
-                Box::pin(async {
-                    tokio::time::sleep(WORK).await;
-                    Ok(failed("the job failed"))
-                })
+            "slow_compute" => Ok(self.jobs.follow(compute(seconds))),
+            "failing_job" => Ok(self.jobs.follow(async {
+                tokio::time::sleep(WORK).await;
+                Ok(failed("the job failed"))
             })),
-            "protocol_error_job" => Ok(self.spawn(|_| {
-                Box::pin(async {
-                    tokio::time::sleep(WORK).await;
-                    Err(TaskExit::Error(ErrorData::internal_error("the job broke", None)))
-                })
+            "protocol_error_job" => Ok(self.jobs.follow(async {
+                tokio::time::sleep(WORK).await;
+                Err(ErrorData::internal_error("the job broke", None))
             })),
-            "confirm_delete" => Ok(self.spawn(|task| Box::pin(ask(task, &["confirm"])))),
-            "multi_input" => Ok(self.spawn(|task| Box::pin(ask(task, &["first", "second"])))),
+            "confirm_delete" => Ok(self.jobs.begin(|task| Box::pin(ask(task, &["confirm"])))),
+            "multi_input" => Ok(self.jobs.begin(|task| Box::pin(ask(task, &["first", "second"])))),
             _ => {
                 let answers = request.input_responses.as_ref();
                 match self.rounds.step(name, answers, request.request_state.as_deref(), context)? {
                     Step::Ask(required) => Ok(CallToolResponse::InputRequired(required)),
                     Step::Done(answers) => {
                         let given = json!(answers).to_string();
-                        Ok(self.spawn(|_| Box::pin(async move { Ok(said(given)) })))
+                        Ok(self.jobs.follow(async move { Ok(said(given)) }))
                     }
                 }
             }
         }
     }
-
-    fn spawn(&self, work: impl FnOnce(TaskContext) -> TaskFuture) -> CallToolResponse {
-        let task = self.tasks.spawn(TaskOptions::new().with_poll_interval_ms(POLL_MS), work);
-        CallToolResponse::Task(CreateTaskResult::new(task))
-    }
 }
 
-async fn compute(task: TaskContext, seconds: f64) -> Result<rmcp::model::CallToolResult, TaskExit> {
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs_f64(seconds.min(60.0))) => Ok(said(format!("computed for {seconds} s"))),
-        () = task.cancelled() => Err(TaskExit::Cancelled),
-    }
+async fn compute(seconds: f64) -> Result<CallToolResult, ErrorData> {
+    tokio::time::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 60.0))).await;
+    Ok(said(format!("computed for {seconds} s")))
 }
 
 /// Asks the client under each key at once and waits for all answers.
-async fn ask(
-    task: TaskContext,
-    keys: &'static [&'static str],
-) -> Result<rmcp::model::CallToolResult, TaskExit> {
+async fn ask(task: TaskContext, keys: &'static [&'static str]) -> Result<CallToolResult, TaskExit> {
     let mut waiting = tokio::task::JoinSet::new();
     for key in keys {
         let request: InputRequest = read(&json!({

@@ -7,6 +7,7 @@ pub mod client;
 mod jobs;
 mod rounds;
 
+use super::jobs::Jobs;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
     CompleteResult, CompletionInfo, ContentBlock, CreateMessageRequestParams, ElicitRequestParams,
@@ -18,7 +19,6 @@ use rmcp::model::{
     UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, SubscriptionContext};
-use rmcp::task_manager::TaskManager;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ use tokio::sync::broadcast;
 
 /// How long the fixtures wait where the suite asks for a pause.
 const PAUSE: Duration = Duration::from_millis(50);
+/// What pollers of a task are told to wait, milliseconds.
+const POLL_MS: u64 = 100;
 
 static DATA: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("fixtures.json")).unwrap_or_default());
@@ -35,7 +37,7 @@ static DATA: LazyLock<Value> =
 /// The server under test.
 #[derive(Clone)]
 pub struct Fixtures {
-    tasks: TaskManager,
+    jobs: Jobs,
     rounds: Arc<rounds::Rounds>,
     changes: broadcast::Sender<Change>,
 }
@@ -49,7 +51,7 @@ enum Change {
 
 impl Default for Fixtures {
     fn default() -> Self {
-        Self { tasks: TaskManager::new(), rounds: Arc::default(), changes: broadcast::channel(16).0 }
+        Self { jobs: Jobs::new(POLL_MS), rounds: Arc::default(), changes: broadcast::channel(16).0 }
     }
 }
 
@@ -275,7 +277,7 @@ impl ServerHandler for Fixtures {
         request: GetTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<GetTaskResult, ErrorData> {
-        self.tasks.get_task(&request.task_id).map(GetTaskResult::new)
+        self.jobs.get(&request)
     }
 
     async fn update_task(
@@ -283,7 +285,7 @@ impl ServerHandler for Fixtures {
         request: UpdateTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.update_task(&request.task_id, request.input_responses)
+        self.jobs.update(request)
     }
 
     async fn cancel_task(
@@ -291,7 +293,7 @@ impl ServerHandler for Fixtures {
         request: CancelTaskParams,
         _: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        self.tasks.cancel_task(&request.task_id)
+        self.jobs.cancel(&request)
     }
 }
 
