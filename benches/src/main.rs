@@ -60,6 +60,7 @@ fn main() -> ExitCode {
     if std::env::var_os(tokens::AS_ATHENA).is_some() {
         return athena::cli::main();
     }
+    athena_worker::give_back();
     match measure() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

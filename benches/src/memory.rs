@@ -130,6 +130,7 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
     house.call("store/rebuild", json!({})).await?;
     let rebuilt = begun.elapsed().as_secs_f64();
     house.system.shutdown().await;
+    drop(house);
     let started = started_again(settings, &store)?;
 
     let (remember, append) = (median(&remembered), median(&bare));

@@ -151,6 +151,7 @@ pub(crate) type Done = Result<u8, Refusal>;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    athena_worker::give_back();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),

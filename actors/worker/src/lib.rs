@@ -16,6 +16,7 @@ pub mod source;
 pub mod wire;
 mod zygote;
 
+pub use memory::give_back;
 pub use process::{ABORTED, FORBIDDEN, JAIL_FAILED, OUT_OF_MEMORY, USAGE};
 pub use serve::main;
 

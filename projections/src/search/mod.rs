@@ -52,7 +52,7 @@ const NAME: &str = "search";
 /// Version of this code: another one than the stored means rebuild.
 const VERSION: u32 = 3;
 /// Changes that wait in memory before they are committed even without a pause.
-const COMMIT_CHANGES: usize = 20_000;
+const COMMIT_CHANGES: usize = 8_000;
 /// Changes worth a commit in a pause; fewer wait, and are read from the log again after a restart.
 const PAUSE_CHANGES: usize = 2_000;
 
