@@ -9,6 +9,8 @@ pub mod daemon;
 mod demo;
 mod discreet;
 pub mod embed;
+mod files;
+mod filter;
 pub mod importers;
 mod links;
 pub mod mcp;

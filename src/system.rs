@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::daemon::server::Custody;
 use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
 use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
@@ -107,6 +108,8 @@ pub struct System {
     upstreams: Upstreams,
     toolbox: Arc<Toolbox>,
     opened: OpenReport,
+    folder: Option<PathBuf>,
+    clock: Arc<dyn Clock>,
     root: ActorRef<()>,
     done: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     _temporary: Option<Temporary>,
@@ -232,6 +235,8 @@ impl System {
             upstreams,
             toolbox,
             opened,
+            folder: options.folder.clone(),
+            clock: clock.clone(),
             root,
             done: tokio::sync::Mutex::new(Some(done)),
             _temporary: temporary,
@@ -295,6 +300,12 @@ impl System {
     /// Opens the log's payloads.
     pub fn sealer(&self) -> Arc<dyn Sealer> {
         self.sealer.clone()
+    }
+
+    /// What is done to the store as a whole.
+    pub fn custody(&self) -> Custody {
+        let (folder, clock) = (self.folder.clone(), self.clock.clone());
+        Custody { log: self.log.clone(), keys: self.keys.clone(), folder, clock }
     }
 
     /// The keys.

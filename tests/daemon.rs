@@ -5,7 +5,7 @@
 use athena::config::Folders;
 use athena::daemon::attach::{Attach, greeting};
 use athena::daemon::protocol::{Hello, Mode};
-use athena::daemon::server::{Closing, House, Options};
+use athena::daemon::server::{Closing, Custody, House, Options};
 use athena::daemon::{Client, Parts, Place, Server, relay};
 use athena::mcp::Profile;
 use athena_schemas::context::{Caller, Scope};
@@ -92,6 +92,9 @@ impl House for Empty {
     }
     fn compare(&self) -> BoxFuture<'_, Result<Value, Refusal>> {
         Box::pin(async { Ok(json!([])) })
+    }
+    fn custody(&self) -> Option<Custody> {
+        None
     }
 }
 

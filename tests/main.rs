@@ -24,3 +24,4 @@ mod runs;
 mod skills;
 mod stride;
 mod support;
+mod travel;

@@ -35,6 +35,18 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// What [`hex`] wrote, read back; `None` where it is not that long or not that.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
+    if text.len() != N * 2 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 /// An exclusive lock on a file, held as long as the result lives; `None` where another holds it.
 pub(crate) fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = File::options().create(true).truncate(false).write(true).open(path)?;

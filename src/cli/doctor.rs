@@ -31,6 +31,7 @@ impl Doctor {
         ];
         if findings.iter().all(|finding| finding.outcome.is_ok()) {
             findings.extend(round_trip(session).await);
+            findings.push(Finding { what: "keys", outcome: keys(session).await });
         }
         findings.push(Finding { what: "log verified", outcome: log(session) });
         let mut worst = 0;
@@ -175,6 +176,17 @@ fn equal(compared: &Value) -> Result<String, Refusal> {
         return Ok(format!("{} projections equal their rebuilt selves", all.len()));
     }
     Err(Refusal::new(Code::Integrity, format!("{} differ from what the log says", wrong.join(", "))))
+}
+
+/// The keys are there and closed to others; whether they are also kept elsewhere, nobody here knows.
+async fn keys(session: &Session) -> Result<String, Refusal> {
+    let status = session.call("keys/status", json!({})).await?;
+    Ok(format!(
+        "of {} subjects, epoch {}, master key from {}; keep a copy elsewhere: athena keys backup",
+        field(&status, "/subjects"),
+        field(&status, "/epoch"),
+        if field(&status, "/master") == "file" { "its file" } else { "the environment" },
+    ))
 }
 
 fn log(session: &Session) -> Result<String, Refusal> {

@@ -16,10 +16,12 @@ mod exec;
 mod forget;
 mod guard;
 mod init;
+mod keys;
 mod log;
 mod memory;
 mod model;
 mod output;
+mod passphrase;
 mod privacy;
 mod rebuild;
 mod replay;
@@ -110,8 +112,10 @@ enum Command {
     Undo(undo::Undo),
     /// Find tools, memory operations and skills
     Search(memory::Search),
-    /// Read the event log
+    /// Read the event log, copy it, carry it elsewhere
     Log(log::Log),
+    /// The keys that the log is sealed with
+    Keys(keys::Keys),
     /// Who saw and did what, as a report
     Audit(audit::Audit),
     /// List, show, resume and cancel runs
@@ -241,6 +245,7 @@ impl Command {
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,
             Self::Log(command) => command.run(session).await,
+            Self::Keys(command) => command.run(session).await,
             Self::Audit(command) => command.run(session).await,
             Self::Run(command) => command.run(session).await,
             Self::Daemon(command) => command.run(session).await,

@@ -6,6 +6,7 @@ use comfy_table::{Table, presets};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 /// How a command speaks.
 #[derive(Debug, Clone, Copy)]
@@ -97,8 +98,25 @@ impl Output {
         if let Ok(style) = indicatif::ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(std::time::Duration::from_millis(200));
+        bar.enable_steady_tick(Duration::from_millis(200));
         Progress(bar.with_message(what))
+    }
+
+    /// How far long work has come, with its total: a bar on a terminal, a JSON object a line where stderr is none or with
+    /// `--json`, nothing with `--quiet`.
+    pub(crate) fn bar(&self, what: &'static str) -> Bar {
+        if self.quiet {
+            return Bar { what, form: Form::Silent };
+        }
+        if self.json || !io::stderr().is_terminal() {
+            return Bar { what, form: Form::Lines(Instant::now() + LINE_EVERY) };
+        }
+        let bar = indicatif::ProgressBar::new(0);
+        let form = "{msg} {wide_bar} {percent:>3} % {human_pos}/{human_len} {eta}";
+        if let Ok(style) = indicatif::ProgressStyle::with_template(form) {
+            bar.set_style(style);
+        }
+        Bar { what, form: Form::Drawn(Progress(bar.with_message(what))) }
     }
 
     /// `text` in a style, where colours are wanted.
@@ -120,6 +138,51 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.finish();
+    }
+}
+
+/// How often a line says how far work has come.
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// Long work whose total is known.
+pub(crate) struct Bar {
+    what: &'static str,
+    form: Form,
+}
+
+enum Form {
+    Drawn(Progress),
+    /// When the next line is due.
+    Lines(Instant),
+    Silent,
+}
+
+impl Bar {
+    /// It has come so far.
+    pub(crate) fn at(&mut self, done: u64, total: u64) {
+        match &mut self.form {
+            Form::Silent => {}
+            Form::Drawn(Progress(bar)) => {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+            Form::Lines(due) => {
+                let now = Instant::now();
+                if now < *due && done < total {
+                    return;
+                }
+                *due = now + LINE_EVERY;
+                let line = serde_json::json!({ "progress": self.what, "done": done, "total": total });
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+        }
+    }
+
+    /// What is behind, such as the name of the slowest.
+    pub(crate) fn note(&self, text: &str) {
+        if let Form::Drawn(Progress(bar)) = &self.form {
+            bar.set_message(format!("{} {}", self.what, escape(text)));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::daemon::attach::{Attach, greeting};
 use crate::daemon::place::project_of;
 use crate::daemon::protocol::{Hello, Mode};
 use crate::daemon::{Client, Place};
+pub(crate) use crate::filter::when;
 use athena_schemas::context::Scope;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::{Answer, Request};
@@ -103,6 +104,30 @@ impl Session {
         self.client().await?.request(request).await
     }
 
+    /// Long work of the daemon's, with a bar.
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(crate) async fn work(&self, what: &'static str, op: &str, params: Value) -> Result<Value, Refusal> {
+        let mut bar = self.out.bar(what);
+        let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let told = |value: &Value| bar.at(number(value, "done"), number(value, "total"));
+        self.client().await?.work(op, params, told).await
+    }
+
+    /// Refuses `--at` where it means nothing.
+    ///
+    /// # Errors
+    /// Where it was said.
+    pub(crate) fn only_now(&self, what: &str) -> Result<(), Refusal> {
+        match &self.globals.at {
+            None => Ok(()),
+            Some(_) => Err(Refusal::invalid(format!("{what} has no earlier state")).at("--at").hint(
+                "--at works on what is read: recall, search, call, run list, log, approvals, replay --into",
+            )),
+        }
+    }
+
     /// Asks a person, on the terminal; `--yes` answers, and where nobody can be asked the answer is no.
     ///
     /// # Errors
@@ -143,30 +168,4 @@ impl Session {
 pub(crate) fn environment(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(std::env::var_os(name).filter(|value| !value.is_empty())?);
     (path.is_absolute() || name == "ATHENA_STORE").then_some(path)
-}
-
-/// A time as people write it, milliseconds since 1970: RFC 3339, or a date.
-///
-/// # Errors
-/// When it is neither.
-pub(crate) fn when(text: &str) -> Result<u64, Refusal> {
-    let stamp = text.parse::<jiff::Timestamp>().ok().or_else(|| {
-        let date: jiff::civil::DateTime = text.parse().ok()?;
-        date.to_zoned(jiff::tz::TimeZone::system()).ok().map(|zoned| zoned.timestamp())
-    });
-    stamp.and_then(|stamp| u64::try_from(stamp.as_millisecond()).ok()).ok_or_else(|| {
-        Refusal::invalid(format!("{text} is no time")).hint("2026-11-20, or 2026-11-20T10:31:04Z")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        assert_eq!(when("1970-01-01T00:00:01Z").unwrap(), 1_000);
-        assert!(when("2026-11-20").is_ok());
-        assert_eq!(when("soon").unwrap_err().code, athena_schemas::refusal::Code::Invalid);
-    }
 }

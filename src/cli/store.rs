@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Folders};
 use crate::daemon::Parts;
-use crate::daemon::server::{Closing, House};
+use crate::daemon::server::{Closing, Custody, House};
 use crate::system::{Options, System, configured, master_key};
 use athena_schemas::ports::BoxFuture;
 use athena_schemas::refusal::Refusal;
@@ -44,5 +44,9 @@ impl House for Whole {
             let compared = self.0.read_side().compare().await?;
             serde_json::to_value(compared).map_err(|e| Refusal::internal(e.to_string()))
         })
+    }
+
+    fn custody(&self) -> Option<Custody> {
+        Some(self.0.custody())
     }
 }

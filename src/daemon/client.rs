@@ -85,6 +85,26 @@ impl Client {
             .hint("athena doctor"))
     }
 
+    /// Long work: `told` hears how far it has come. It is not begun again when the daemon dies under it.
+    ///
+    /// # Errors
+    /// What was refused; [`Code::Unavailable`] when the daemon died.
+    pub async fn work(
+        &self,
+        op: &str,
+        params: serde_json::Value,
+        mut told: impl FnMut(&serde_json::Value),
+    ) -> Result<serde_json::Value, Refusal> {
+        let mut stream = self.stream(op, params).await?;
+        loop {
+            match stream.reply().await {
+                Some(reply) if reply.more => told(&reply.result.unwrap_or_default()),
+                Some(reply) => return settle(reply).map(|answer| answer.value),
+                None => return Err(ended()),
+            }
+        }
+    }
+
     /// A call that answers more than once.
     ///
     /// # Errors
@@ -177,7 +197,7 @@ impl Stream {
         match self.reply().await {
             Some(reply) if reply.more => Ok(reply.result),
             Some(reply) => settle(reply).map(|_| None),
-            None => Err(Refusal::new(Code::Unavailable, "the daemon ended").hint("run the command again")),
+            None => Err(ended()),
         }
     }
 
@@ -186,6 +206,10 @@ impl Stream {
         self.done = reply.as_ref().is_none_or(|reply| !reply.more);
         reply
     }
+}
+
+fn ended() -> Refusal {
+    Refusal::new(Code::Unavailable, "the daemon ended").hint("run the command again")
 }
 
 impl Drop for Stream {

@@ -1,8 +1,10 @@
 //! The log as people read it: statistics, events with their opened payloads, and the ones to come.
 
 use super::connections::Shared;
+use super::custody;
 use super::protocol::{Call, Reply};
 use super::server::{Parts, opened};
+use crate::filter::{Filter, position_at};
 use athena_schemas::envelope::{Record, Seq};
 use athena_schemas::event::{Event, kind_name};
 use athena_schemas::ports::{LogReader, Sealer};
@@ -18,6 +20,7 @@ const PAGE_MAX: usize = 1_000;
 /// Whether the daemon answers this itself.
 pub(crate) fn is_ours(op: &str) -> bool {
     matches!(op, "log/stats" | "log/read" | "log/follow" | "log/position" | "log/compare")
+        || custody::is_ours(op)
 }
 
 /// Where to read on, and what to pass over.
@@ -28,16 +31,10 @@ struct Select {
     after: Seq,
     /// At most so many events.
     limit: Option<usize>,
-    /// Events whose name contains this.
-    r#type: Option<String>,
-    /// Events of this layer.
-    layer: Option<String>,
-    /// Events of this author.
-    actor: Option<String>,
+    /// Which events.
+    filter: Filter,
     /// Events of one stream, such as `run/<id>`.
     stream: Option<String>,
-    /// Events not before this time, milliseconds since 1970.
-    since_ms: Option<u64>,
     /// For `log/position`: the time, milliseconds since 1970.
     at_ms: Option<u64>,
     /// Events whose line contains this text.
@@ -52,32 +49,58 @@ pub(crate) async fn answer(
 ) -> Result<Value, Refusal> {
     let parts = opened(shared.opening.clone()).await?;
     let params = if call.params.is_null() { json!({}) } else { call.params.clone() };
-    let select: Select =
-        serde_json::from_value(params).map_err(|e| Refusal::invalid(format!("{}: {e}", call.op)))?;
     match call.op.as_str() {
-        "log/stats" => blocking(move || stats(&*parts.log)).await,
         "log/compare" => parts.house.compare().await,
-        "log/position" => blocking(move || position(&*parts.log, &select)).await,
-        "log/read" => blocking(move || page(&parts, &select)).await,
-        _ => follow(call.id, &parts, select, more).await,
+        "log/follow" => follow(call.id, &parts, select(&call.op, params)?, more).await,
+        op if custody::is_ours(op) => custody::answer(call, &parts, more).await,
+        op => {
+            let op = op.to_owned();
+            blocking(move || read(&op, params, &*parts.log, Some(&*parts.sealer))).await
+        }
     }
 }
 
-async fn blocking(work: impl FnOnce() -> Result<Value, Refusal> + Send + 'static) -> Result<Value, Refusal> {
+/// Answers a question about a log, which is the store's or a file's. Without keys, what is sealed stays so.
+pub(crate) fn read(
+    op: &str,
+    params: Value,
+    log: &dyn LogReader,
+    sealer: Option<&dyn Sealer>,
+) -> Result<Value, Refusal> {
+    let select = select(op, params)?;
+    match op {
+        "log/stats" => stats(log, &select),
+        "log/position" => {
+            let at_ms =
+                select.at_ms.ok_or_else(|| Refusal::invalid("log/position takes {at_ms}").at("at_ms"))?;
+            Ok(json!({ "seq": position_at(log, at_ms)? }))
+        }
+        _ => page(log, sealer, &select),
+    }
+}
+
+fn select(op: &str, params: Value) -> Result<Select, Refusal> {
+    serde_json::from_value(params).map_err(|e| Refusal::invalid(format!("{op}: {e}")))
+}
+
+pub(super) async fn blocking(
+    work: impl FnOnce() -> Result<Value, Refusal> + Send + 'static,
+) -> Result<Value, Refusal> {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|e| Err(Refusal::internal(format!("reading the log failed: {e}"))))
 }
 
-fn stats(log: &dyn LogReader) -> Result<Value, Refusal> {
-    let head = log.head();
+fn stats(log: &dyn LogReader, select: &Select) -> Result<Value, Refusal> {
+    let range = select.filter.range(log)?;
     let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    let (mut events, mut bytes, mut after, mut first_ms, mut last_ms) = (0u64, 0u64, 0, 0u64, 0u64);
-    while after < head {
+    let (mut events, mut bytes, mut first_ms, mut last_ms) = (0u64, 0u64, 0u64, 0u64);
+    let mut after = range.start() - 1;
+    while after < *range.end() {
         let batch = log.read(after, PAGE_MAX)?;
         let Some(last) = batch.last() else { break };
         after = last.seq;
-        for record in &batch {
+        for record in batch.iter().filter(|it| range.contains(&it.seq) && select.filter.takes(it)) {
             events += 1;
             bytes += record.draft.payload.len() as u64;
             *kinds.entry(kind_name(record.draft.kind)).or_default() += 1;
@@ -88,56 +111,49 @@ fn stats(log: &dyn LogReader) -> Result<Value, Refusal> {
         }
     }
     Ok(json!({
-        "events": events, "head": head, "payload_bytes": bytes,
+        "events": events, "head": log.head(), "payload_bytes": bytes,
         "first": time(first_ms), "last": time(last_ms), "types": kinds,
     }))
 }
 
-/// The last position not after a time. Times of events never go back, so halving finds it.
-fn position(log: &dyn LogReader, select: &Select) -> Result<Value, Refusal> {
-    let at_ms = select.at_ms.ok_or_else(|| Refusal::invalid("log/position takes {at_ms}").at("at_ms"))?;
-    let (mut low, mut high) = (0, log.head());
-    while low < high {
-        let middle = low + (high - low).div_ceil(2);
-        let is_before =
-            log.read(middle - 1, 1)?.first().is_some_and(|record| record.draft.meta.at_ms <= at_ms);
-        if is_before { low = middle } else { high = middle - 1 }
-    }
-    Ok(json!({ "seq": low }))
-}
-
 /// One page: `{"events": […], "next": position, "head": position}`.
-fn page(parts: &Parts, select: &Select) -> Result<Value, Refusal> {
+fn page(log: &dyn LogReader, sealer: Option<&dyn Sealer>, select: &Select) -> Result<Value, Refusal> {
     let limit = select.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX);
     let mut events = Vec::new();
-    let mut after = select.after;
-    let head = parts.log.head();
+    let range = select.filter.range(log)?;
+    let head = log.head();
     if let Some(stream) = &select.stream {
         let mut version = 0;
         loop {
-            let batch = parts.log.read_stream(stream, version, PAGE_MAX)?;
+            let batch = log.read_stream(stream, version, PAGE_MAX)?;
             let Some(last) = batch.last() else { break };
             version = last.version;
-            for record in batch.iter().filter(|record| record.seq > select.after) {
-                events.extend(chosen(record, &*parts.sealer, select)?);
+            for record in batch.iter().filter(|it| it.seq > select.after && range.contains(&it.seq)) {
+                events.extend(chosen(record, sealer, select)?);
             }
         }
         return Ok(json!({ "events": events, "next": head, "head": head }));
     }
-    while events.len() < limit && after < head {
-        let batch = parts.log.read(after, (limit * 4).min(PAGE_MAX))?;
+    let mut after = select.after.max(range.start() - 1);
+    while events.len() < limit && after < *range.end() {
+        let batch = log.read(after, (limit * 4).min(PAGE_MAX))?;
         if batch.is_empty() {
             break;
         }
         for record in &batch {
-            if events.len() == limit {
+            if events.len() == limit || record.seq > *range.end() {
                 break;
             }
             after = record.seq;
-            events.extend(chosen(record, &*parts.sealer, select)?);
+            events.extend(chosen(record, sealer, select)?);
+        }
+        if batch.last().is_some_and(|last| last.seq > *range.end()) && events.len() < limit {
+            break;
         }
     }
-    Ok(json!({ "events": events, "next": after, "head": head }))
+    // Behind the range there is nothing to read on for.
+    let next = if events.len() < limit { head.max(after) } else { after };
+    Ok(json!({ "events": events, "next": next, "head": head }))
 }
 
 /// Sends events as they come, until nobody listens or the log closes.
@@ -150,7 +166,7 @@ async fn follow(
     let mut after = select.after;
     while parts.log.beyond(after).await.is_some() {
         let (parts, select) = (parts.clone(), Select { after, ..select.clone() });
-        let page = blocking(move || page(&parts, &select)).await?;
+        let page = blocking(move || page(&*parts.log, Some(&*parts.sealer), &select)).await?;
         after = page.get("next").and_then(Value::as_u64).unwrap_or(after);
         for event in page.get("events").and_then(Value::as_array).into_iter().flatten() {
             let reply = Reply { more: true, ..Reply::result(id, event.clone(), None) };
@@ -163,32 +179,30 @@ async fn follow(
 }
 
 /// The event as JSON, if it is one of those asked for.
-fn chosen(record: &Record, sealer: &dyn Sealer, select: &Select) -> Result<Option<Value>, Refusal> {
-    let draft = &record.draft;
-    let name = kind_name(draft.kind);
-    let layer = name.split('.').next().unwrap_or_default();
-    let passes = select.r#type.as_ref().is_none_or(|part| name.contains(part))
-        && select.layer.as_ref().is_none_or(|wanted| wanted == layer)
-        && select.actor.as_ref().is_none_or(|wanted| *wanted == draft.meta.author.name)
-        && select.since_ms.is_none_or(|since| draft.meta.at_ms >= since);
-    if !passes {
+fn chosen(record: &Record, sealer: Option<&dyn Sealer>, select: &Select) -> Result<Option<Value>, Refusal> {
+    if !select.filter.takes(record) {
         return Ok(None);
     }
     let event = render(record, sealer)?;
     Ok(select.text.as_ref().is_none_or(|text| event.to_string().contains(text.as_str())).then_some(event))
 }
 
-/// An event with its opened payload, the same for `log` and `export`.
-pub(crate) fn render(record: &Record, sealer: &dyn Sealer) -> Result<Value, Refusal> {
+/// What an event says; where nobody can open it, how long it is.
+fn data(record: &Record, sealer: Option<&dyn Sealer>) -> Result<Value, Refusal> {
     let draft = &record.draft;
-    let data = match record.body(sealer)? {
-        None => json!({ "erased": true }),
-        Some(body) => match Event::kinds().find(|info| info.kind == draft.kind) {
-            Some(info) => (info.to_json)(draft.schema, &body.event)
-                .map_err(|e| Refusal::new(Code::Integrity, format!("position {}: {e}", record.seq)))?,
-            None => json!({ "unknown_kind": draft.kind.0, "bytes": body.event.len() }),
-        },
-    };
+    let Some(sealer) = sealer else { return Ok(json!({ "sealed": draft.payload.len() })) };
+    let Some(body) = record.body(sealer)? else { return Ok(json!({ "erased": true })) };
+    match Event::kinds().find(|info| info.kind == draft.kind) {
+        Some(info) => (info.to_json)(draft.schema, &body.event)
+            .map_err(|e| Refusal::new(Code::Integrity, format!("position {}: {e}", record.seq))),
+        None => Ok(json!({ "unknown_kind": draft.kind.0, "bytes": body.event.len() })),
+    }
+}
+
+/// An event with its opened payload, the same for every reader.
+fn render(record: &Record, sealer: Option<&dyn Sealer>) -> Result<Value, Refusal> {
+    let draft = &record.draft;
+    let data = data(record, sealer)?;
     let author = &draft.meta.author;
     let mut event = json!({
         "v": 1,

@@ -8,6 +8,7 @@ pub mod attach;
 pub(crate) mod calls;
 pub mod client;
 pub(crate) mod connections;
+pub(crate) mod custody;
 pub(crate) mod journal;
 pub(crate) mod lines;
 pub(crate) mod memory;

@@ -3,6 +3,7 @@
 //! The socket answers before the store is open, so that a client's `initialize` waits for nothing; calls wait for the store.
 
 use super::connections::{Connections, Counts, Message, Shared};
+pub use super::custody::Custody;
 use super::place::Place;
 use athena_actors::handle::Slot;
 use athena_actors::supervisor::{Child, Policy, Supervisor};
@@ -46,6 +47,9 @@ pub trait House: Send + Sync {
 
     /// Each projection's digest beside that of one rebuilt from position 0.
     fn compare(&self) -> BoxFuture<'_, Result<serde_json::Value, Refusal>>;
+
+    /// The log's writer and the keys, for what only their holder can do; a double has none.
+    fn custody(&self) -> Option<Custody>;
 }
 
 /// What closes the store, once nothing needs it.

@@ -1,6 +1,7 @@
 //! `store/*`: what is done across the layers.
 
 use super::{House, answer, transfer};
+use crate::files::bytes_below;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
@@ -55,22 +56,6 @@ fn condition(house: &House) -> Condition {
         disk_bytes: bytes_below(&house.folder),
         problems,
     }
-}
-
-/// Bytes of all files below a folder; what cannot be read counts as nothing.
-fn bytes_below(folder: &std::path::Path) -> u64 {
-    let mut open = vec![folder.to_path_buf()];
-    let mut total = 0;
-    while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(meta) if meta.is_dir() => open.push(entry.path()),
-                Ok(meta) => total += meta.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    total
 }
 
 /// The keys go first: from then on nothing can be read, whatever happens to the rest.

@@ -94,6 +94,35 @@ pub(super) fn exists(folder: &Path) -> bool {
     folder.join(FILE).exists()
 }
 
+/// Bytes of the key file; 0 where there is none.
+pub(super) fn size(folder: &Path) -> u64 {
+    fs::metadata(folder.join(FILE)).map_or(0, |meta| meta.len())
+}
+
+/// Makes room for other keys: those that are there go into a folder of their own where they are worth keeping. Answers which.
+pub(super) fn set_aside(folder: &Path, keep: bool) -> Result<Option<PathBuf>, Refusal> {
+    let failed = |error: io::Error| disk("set the keys aside", &error);
+    let aside = (1..).map(|n| folder.join(format!("before-restore-{n}"))).find(|path| !path.exists());
+    let aside = aside.filter(|_| keep);
+    if let Some(aside) = &aside {
+        fs::create_dir(aside).map_err(failed)?;
+    }
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_owned();
+        if !path.is_file() || name == "lock" {
+            continue;
+        }
+        match &aside {
+            Some(aside) => fs::rename(&path, aside.join(name)),
+            None => fs::remove_file(&path),
+        }
+        .map_err(failed)?;
+    }
+    files::sync_folder(folder).map_err(failed)?;
+    Ok(aside)
+}
+
 /// A key file without keys.
 pub(super) fn create(folder: &Path, master: &[u8; 32]) -> Result<KeyFile, Refusal> {
     let mut file = KeyFile::default();

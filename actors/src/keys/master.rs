@@ -75,12 +75,5 @@ pub(super) fn store(folder: &Path, key: &[u8; 32]) -> Result<(), Refusal> {
 }
 
 fn parse(text: &str) -> Option<Zeroizing<[u8; 32]>> {
-    let mut key = Zeroizing::new([0; 32]);
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(key)
+    files::unhex(text).map(Zeroizing::new)
 }

@@ -16,6 +16,7 @@ mod master;
 mod sealer;
 mod tree;
 
+pub use backup::{Keyring, Restored};
 pub use master::MasterKey;
 pub use sealer::{PayloadSealer, subject};
 pub(crate) use sealer::{siv_open, siv_seal};
@@ -27,6 +28,7 @@ use athena_schemas::id::EventId;
 use athena_schemas::refusal::{Code, Refusal};
 use file::{KeyFile, Plain, Secret};
 use hkdf::Hkdf;
+use serde::Serialize;
 use sha2::Sha256;
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -55,10 +57,29 @@ pub enum Lookup {
     Destroyed,
 }
 
+/// How the keys of a store stand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// How often the wrapping key has been changed.
+    pub epoch: u32,
+    /// Projects, and persons within them, that have keys.
+    pub subjects: usize,
+    /// Keys of subjects that were destroyed as a whole.
+    pub destroyed: usize,
+    /// The log up to here has been searched for erasures, and all it asks for is destroyed.
+    pub settled: Seq,
+    /// Where the master key comes from: `file` or `given`.
+    pub master: &'static str,
+    /// Size of the key file, bytes; it grows with erasures.
+    pub bytes: u64,
+}
+
 /// All keys of one Athena. Cheap to ask: unwrapped keys stay in memory.
 pub struct KeyStore {
     folder: PathBuf,
     master: Zeroizing<[u8; 32]>,
+    /// Whether the master key lies in a file beside the keys.
+    master_lies_here: bool,
     state: RwLock<State>,
     _lock: File,
 }
@@ -87,10 +108,11 @@ impl KeyStore {
             .map_err(|error| disk("lock the keys", &error))?
             .ok_or_else(|| Refusal::new(Code::Unavailable, "another process has the keys open"))?;
         let exists = file::exists(folder);
+        let master_lies_here = matches!(master, MasterKey::File);
         let master = master.load(folder, !exists)?;
         let file = if exists { file::read(folder, &master)? } else { file::create(folder, &master)? };
         let state = State::from_file(file);
-        Ok(Self { folder: folder.into(), master, state: RwLock::new(state), _lock: lock })
+        Ok(Self { folder: folder.into(), master, master_lies_here, state: RwLock::new(state), _lock: lock })
     }
 
     /// The key for a purpose and scope, always the same: HKDF-SHA256 (RFC 5869) over the master key with
@@ -171,18 +193,7 @@ impl KeyStore {
     /// # Errors
     /// [`Code::Integrity`] when there never was such a key here: the log belongs to other keys.
     pub fn lookup(&self, name: &KeyRef, event: EventId) -> Result<Lookup, Refusal> {
-        let state = self.read();
-        match state.by_name.get(name) {
-            Some(Secret::Whole(key)) => return Ok(Lookup::Key(Arc::clone(key))),
-            Some(Secret::Tree(tree)) => {
-                return Ok(tree.key(event).map_or(Lookup::Destroyed, |key| Lookup::Key(Arc::new(key))));
-            }
-            None if state.destroyed.contains(name) => return Ok(Lookup::Destroyed),
-            None => {}
-        }
-        let message = format!("there is no data key {}", files::hex(&name.name));
-        Err(Refusal::new(Code::Integrity, message)
-            .hint("restore the keys that belong to this store from their backup"))
+        self.read().lookup(name, event)
     }
 
     /// The data key of that name, for what is no event.
@@ -259,6 +270,38 @@ impl KeyStore {
         Ok(())
     }
 
+    /// How they stand.
+    pub fn status(&self) -> Status {
+        let state = self.read();
+        let subjects: BTreeSet<&String> = state.by_subject.keys().map(|(subject, _)| subject).collect();
+        Status {
+            epoch: state.epoch,
+            subjects: subjects.len(),
+            destroyed: state.destroyed.len(),
+            settled: state.settled,
+            master: if self.master_lies_here { "file" } else { "given" },
+            bytes: file::size(&self.folder),
+        }
+    }
+
+    /// Puts a copy of all keys into another folder, for a copy of the log that ends at `until`. A master key that was given is
+    /// not written: the copy needs it given as well. What is erased here later stays readable there.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] where the folder holds keys; when the disk fails.
+    pub fn copy_to(&self, folder: &Path, until: Seq) -> Result<(), Refusal> {
+        if file::exists(folder) {
+            return Err(Refusal::conflict(format!("there are keys in {} already", folder.display())));
+        }
+        std::fs::create_dir_all(folder).map_err(|error| disk("create the folder of keys", &error))?;
+        if self.master_lies_here {
+            master::store(folder, &self.master)?;
+        }
+        let state = self.read();
+        let mut file = KeyFile { settled: state.settled.min(until), ..state.file(state.plain()) };
+        file::next_epoch(folder, &self.master, &mut file)
+    }
+
     /// Subjects that have a key, sorted.
     pub fn subjects(&self) -> Vec<String> {
         let mut subjects: Vec<String> =
@@ -308,6 +351,20 @@ impl State {
             state.by_name.insert(plain.name, plain.secret);
         }
         state
+    }
+
+    fn lookup(&self, name: &KeyRef, event: EventId) -> Result<Lookup, Refusal> {
+        match self.by_name.get(name) {
+            Some(Secret::Whole(key)) => return Ok(Lookup::Key(Arc::clone(key))),
+            Some(Secret::Tree(tree)) => {
+                return Ok(tree.key(event).map_or(Lookup::Destroyed, |key| Lookup::Key(Arc::new(key))));
+            }
+            None if self.destroyed.contains(name) => return Ok(Lookup::Destroyed),
+            None => {}
+        }
+        let message = format!("there is no data key {}", files::hex(&name.name));
+        Err(Refusal::new(Code::Integrity, message)
+            .hint("restore the keys that belong to this store from their backup: athena keys restore"))
     }
 
     fn of_subject(&self, subject: &str, version: u32) -> Option<(&KeyRef, &Secret)> {

@@ -40,15 +40,23 @@ impl Sealer for PayloadSealer {
     }
 
     fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
-        let Some(name) = &draft.meta.key else { return Ok(Opened::Plain(draft.payload.clone())) };
-        let key = match self.keys.lookup(name, draft.id)? {
-            Lookup::Key(key) => key,
-            Lookup::Destroyed => return Ok(Opened::Erased),
-        };
-        with_place(draft, name, |place| siv_open(&key, place, &draft.payload))
-            .map(Opened::Plain)
-            .ok_or_else(|| damaged(format!("the payload of event {} is not what was sealed", draft.id)))
+        open_with(draft, |name| self.keys.lookup(name, draft.id))
     }
+}
+
+/// Opens a payload with the key that `lookup` finds by its name.
+pub(super) fn open_with(
+    draft: &Draft,
+    lookup: impl FnOnce(&KeyRef) -> Result<Lookup, Refusal>,
+) -> Result<Opened, Refusal> {
+    let Some(name) = &draft.meta.key else { return Ok(Opened::Plain(draft.payload.clone())) };
+    let key = match lookup(name)? {
+        Lookup::Key(key) => key,
+        Lookup::Destroyed => return Ok(Opened::Erased),
+    };
+    with_place(draft, name, |place| siv_open(&key, place, &draft.payload))
+        .map(Opened::Plain)
+        .ok_or_else(|| damaged(format!("the payload of event {} is not what was sealed", draft.id)))
 }
 
 /// Calls `f` with what binds a payload to its place.

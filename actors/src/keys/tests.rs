@@ -8,6 +8,10 @@ fn open(folder: &Path) -> KeyStore {
     KeyStore::open(folder, MasterKey::File).unwrap()
 }
 
+fn restore(folder: &Path, backup: &[u8], passphrase: &str, replace: bool) -> Result<Restored, Refusal> {
+    KeyStore::restore(folder, MasterKey::File, backup, passphrase, replace)
+}
+
 #[test]
 fn keys_stay_the_same_over_reopening_and_rotation() {
     let folder = tempfile::tempdir().unwrap();
@@ -81,14 +85,94 @@ fn stride_i24_a_backup_restores_everything_but_what_was_destroyed() {
     keys.destroy("alice").unwrap();
     let derived = keys.derive("token", "p");
     drop(keys);
-    let wrong = KeyStore::restore(there.path(), MasterKey::File, &backup, "wrong horse");
+    let wrong = restore(there.path(), &backup, "wrong horse", false);
     assert_eq!(wrong.unwrap_err().code, Code::Denied);
-    assert_eq!(KeyStore::restore(there.path(), MasterKey::File, &backup, "correct horse").unwrap(), 2);
+    assert_eq!(restore(there.path(), &backup, "correct horse", false).unwrap().added, 2);
     let restored = open(there.path());
     assert_eq!(restored.lookup_data(&bob).unwrap(), Lookup::Key(key));
     assert_eq!(restored.derive("token", "p"), derived);
-    assert_eq!(KeyStore::restore(here.path(), MasterKey::File, &backup, "correct horse").unwrap(), 0);
+    assert_eq!(restore(here.path(), &backup, "correct horse", false).unwrap().added, 0);
     assert_eq!(open(here.path()).lookup_data(&alice).unwrap(), Lookup::Destroyed);
+}
+
+#[test]
+fn a_backup_goes_over_other_keys_only_when_said_and_those_are_set_aside() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keys = open(here.path());
+    let (name, key) = keys.data_key("alice").unwrap();
+    let (gone, _) = keys.data_key("bob").unwrap();
+    keys.destroy("bob").unwrap();
+    let backup = keys.backup("correct horse").unwrap();
+    // Keys that protect nothing are not in the way.
+    drop(open(there.path()));
+    let restored = restore(there.path(), &backup, "correct horse", false).unwrap();
+    assert_eq!(restored, Restored { added: 1, set_aside: None });
+    let again = open(there.path());
+    assert_eq!(again.lookup_data(&name).unwrap(), Lookup::Key(key.clone()));
+    assert_eq!(again.lookup_data(&gone).unwrap(), Lookup::Destroyed, "what was destroyed is known to be");
+    drop(again);
+    let other = tempfile::tempdir().unwrap();
+    let mine = open(other.path()).data_key("carol").unwrap();
+    let refusal = restore(other.path(), &backup, "correct horse", false).unwrap_err();
+    assert_eq!(refusal.code, Code::Conflict, "{refusal}");
+    assert_eq!(open(other.path()).data_key("carol").unwrap(), mine, "nothing was touched");
+    let restored = restore(other.path(), &backup, "correct horse", true).unwrap();
+    let aside = restored.set_aside.unwrap();
+    assert_eq!(open(other.path()).lookup_data(&name).unwrap(), Lookup::Key(key));
+    assert_eq!(open(&aside).data_key("carol").unwrap(), mine);
+    let held = open(other.path());
+    assert_eq!(restore(other.path(), &backup, "correct horse", true).unwrap_err().code, Code::Unavailable);
+    drop(held);
+    let given = MasterKey::from_hex(&"7".repeat(64)).unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    let refusal = KeyStore::restore(empty.path(), given, &backup, "correct horse", false).unwrap_err();
+    assert_eq!((refusal.code, file::exists(empty.path())), (Code::Conflict, false), "{refusal}");
+}
+
+#[test]
+fn a_backup_that_was_cut_or_changed_is_refused_and_leaves_nothing() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keys = open(here.path());
+    keys.data_key("alice").unwrap();
+    let backup = keys.backup("correct horse").unwrap();
+    let mut changed = backup.clone();
+    changed[40] ^= 1;
+    for bytes in [&changed[..], &backup[..backup.len() - 1], &backup[..20], b""] {
+        let code = restore(there.path(), bytes, "correct horse", false).unwrap_err().code;
+        assert!(matches!(code, Code::Denied | Code::Invalid), "{code:?}");
+        assert!(Keyring::open(bytes, "correct horse").is_err());
+    }
+    assert!(!file::exists(there.path()));
+    let first = super::backup::first_backup(&keys, "correct horse");
+    assert_eq!(restore(there.path(), &first, "correct horse", false).unwrap().added, 1);
+}
+
+#[test]
+fn a_keyring_opens_what_was_sealed_and_seals_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = Arc::new(open(folder.path()));
+    let sealer = PayloadSealer::new(Arc::clone(&keys));
+    let sealed = sealer.seal(draft("semantic", 1, b"the secret")).unwrap();
+    let erased = sealer.seal(draft("semantic", 2, b"the secret")).unwrap();
+    keys.destroy_events(&[(erased.meta.key.clone().unwrap(), erased.id)]).unwrap();
+    let ring = Keyring::open(&keys.backup("correct horse").unwrap(), "correct horse").unwrap();
+    assert_eq!(ring.open(&sealed).unwrap(), Opened::Plain(b"the secret".to_vec()));
+    assert_eq!(ring.open(&erased).unwrap(), Opened::Erased);
+    assert!(ring.seal(draft("semantic", 3, b"x")).is_err());
+}
+
+#[test]
+fn a_copy_for_an_earlier_position_opens_the_same_and_settles_no_further() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let keys = open(here.path());
+    let kept = keys.data_key("alice").unwrap();
+    keys.settle(90).unwrap();
+    keys.copy_to(there.path(), 40).unwrap();
+    assert_eq!(keys.copy_to(there.path(), 40).unwrap_err().code, Code::Conflict);
+    let copy = open(there.path());
+    assert_eq!((copy.data_key("alice").unwrap(), copy.settled()), (kept, 40));
+    let status = copy.status();
+    assert_eq!((status.subjects, status.destroyed, status.master), (1, 0, "file"));
 }
 
 #[test]
@@ -172,11 +256,11 @@ fn a_backup_does_not_bring_back_an_erased_event_and_what_it_adds_is_settled_anew
     keys.destroy_events(&[(name.clone(), event)]).unwrap();
     keys.settle(9).unwrap();
     drop(keys);
-    assert_eq!(KeyStore::restore(here.path(), MasterKey::File, &backup, "correct horse").unwrap(), 0);
+    assert_eq!(restore(here.path(), &backup, "correct horse", false).unwrap().added, 0);
     let restored = open(here.path());
     assert_eq!((restored.lookup(&name, event).unwrap(), restored.settled()), (Lookup::Destroyed, 9));
     // Elsewhere the key is back; the erasures on record are carried out again from the beginning.
-    KeyStore::restore(there.path(), MasterKey::File, &backup, "correct horse").unwrap();
+    restore(there.path(), &backup, "correct horse", false).unwrap();
     let elsewhere = open(there.path());
     assert!(matches!(elsewhere.lookup(&name, event).unwrap(), Lookup::Key(_)));
     assert_eq!(elsewhere.settled(), 0);

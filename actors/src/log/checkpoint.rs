@@ -2,8 +2,9 @@
 //! for a chain alone does not stop somebody who rewrites all of it.
 
 use super::frame::Hash;
-use crate::files::hex;
+use crate::files::{hex, unhex};
 use athena_schemas::envelope::Seq;
+use athena_schemas::ports::LogError;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, Verifier as _, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
@@ -54,8 +55,8 @@ impl Checkpoint {
     /// Whether its signature is by the key it names.
     pub fn is_signed(&self) -> bool {
         let check = || {
-            let key = VerifyingKey::from_bytes(&bytes::<32>(&self.key)?).ok()?;
-            let signature = Signature::from_bytes(&bytes::<64>(&self.signature)?);
+            let key = VerifyingKey::from_bytes(&unhex::<32>(&self.key)?).ok()?;
+            let signature = Signature::from_bytes(&unhex::<64>(&self.signature)?);
             key.verify(statement(self.seq, &self.chain, self.at_ms, &self.key).as_bytes(), &signature).ok()
         };
         check().is_some()
@@ -66,15 +67,10 @@ fn statement(seq: Seq, chain: &str, at_ms: u64, key: &str) -> String {
     format!("athena checkpoint v1\n{seq}\n{chain}\n{at_ms}\n{key}\n")
 }
 
-fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != N * 2 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+/// A checkpoint as one of the small facts that a store keeps.
+pub(crate) fn kept(checkpoint: &Checkpoint) -> Result<(Vec<u8>, Option<Vec<u8>>), LogError> {
+    let text = serde_json::to_vec(checkpoint).map_err(|error| LogError::Io(error.to_string()))?;
+    Ok(([b"c".as_slice(), &checkpoint.seq.to_be_bytes()].concat(), Some(text)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod actor;
 mod anchor;
 mod blobs;
+mod build;
 mod checkpoint;
 mod consumer;
 mod frame;
@@ -18,6 +19,7 @@ mod snapshots;
 pub mod store;
 #[cfg(test)]
 pub(crate) mod testing;
+mod transcript;
 mod verify;
 mod writer;
 
@@ -26,6 +28,7 @@ pub use consumer::{Consumer, Lease, Page, Parked};
 pub use frame::{GENESIS, Hash};
 pub use snapshots::Snapshots;
 pub use store::Store;
+pub use transcript::{Checked, Exported, Head, Imported, LogFile, Order, Told, import_file, verify_file};
 pub use verify::{Finding, VerifyReport, verify_folder};
 
 use athena_schemas::envelope::{Draft, Seq};
@@ -304,12 +307,9 @@ impl LogHandle {
     /// When the log is closed or the disk fails.
     pub async fn checkpoint(&self, signer: &Signer, at_ms: u64) -> Result<Checkpoint, LogError> {
         let seq = self.sync().await?;
-        let chain = self.slot.get()?.frame(seq)?.map_or(Ok(GENESIS), |bytes| {
-            frame::hashes(&bytes).map(|(_, chain)| chain).map_err(LogError::Damaged)
-        })?;
+        let chain = self.chain_at(seq)?;
         let checkpoint = signer.sign(seq, &chain, at_ms);
-        let text = serde_json::to_vec(&checkpoint).map_err(|error| LogError::Io(error.to_string()))?;
-        self.remember(vec![([b"c".as_slice(), &seq.to_be_bytes()].concat(), Some(text))]).await?;
+        self.remember(vec![checkpoint::kept(&checkpoint)?]).await?;
         Ok(checkpoint)
     }
 

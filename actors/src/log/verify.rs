@@ -13,7 +13,9 @@ use super::store::Store;
 use crate::files::hex;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::LogError;
+use athena_schemas::refusal::{Code, Refusal};
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,16 @@ pub struct Finding {
     pub last: Option<Seq>,
     /// What is wrong.
     pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.first, self.last) {
+            (Some(first), Some(last)) if first == last => write!(f, "position {first}: {}", self.what),
+            (Some(first), Some(last)) => write!(f, "positions {first} to {last}: {}", self.what),
+            _ => write!(f, "the log: {}", self.what),
+        }
+    }
 }
 
 /// What a check found.
@@ -52,11 +64,25 @@ impl VerifyReport {
         self.findings.is_empty()
     }
 
-    fn add(&mut self, first: Seq, last: Seq, what: impl Into<String>) {
+    /// Refuses with the first of what is wrong.
+    ///
+    /// # Errors
+    /// [`Code::Integrity`] where anything is.
+    pub fn refuse(&self) -> Result<(), Refusal> {
+        let Some(first) = self.findings.first() else { return Ok(()) };
+        let more = match self.findings.len() - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more findings"),
+        };
+        Err(Refusal::new(Code::Integrity, format!("{first}{more}"))
+            .hint("athena log verify names all of them"))
+    }
+
+    pub(super) fn add(&mut self, first: Seq, last: Seq, what: impl Into<String>) {
         self.note(Some((first, last)), what.into());
     }
 
-    fn note(&mut self, at: Option<(Seq, Seq)>, what: String) {
+    pub(super) fn note(&mut self, at: Option<(Seq, Seq)>, what: String) {
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(Finding {
                 first: at.map(|(first, _)| first),
