@@ -14,6 +14,7 @@ mod filter;
 pub mod importers;
 mod links;
 pub mod mcp;
+mod pace;
 pub mod read_side;
 pub mod router;
 pub mod sample;

@@ -1,5 +1,6 @@
 //! The read side as the house handles it: driven, compared with the log, built anew.
 
+use crate::router::Freshness;
 use athena_actors::handle::Slot;
 use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage};
 use athena_actors::supervisor::Child;
@@ -33,6 +34,8 @@ pub struct ReadSide {
     feed: Arc<Feed>,
     reader: Arc<dyn LogReader>,
     driven: Vec<Driven>,
+    /// The furthest position that anybody waits for.
+    wanted: Arc<watch::Sender<Seq>>,
 }
 
 struct Driven {
@@ -46,6 +49,7 @@ impl ReadSide {
     pub fn new(library: Library, reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> (Self, Vec<Child>) {
         let feed = Arc::new(Feed::new(reader.clone(), sealer));
         let (mut children, mut driven) = (Vec::new(), Vec::new());
+        let wanted = Arc::new(watch::Sender::default());
         for projection in library.projections() {
             let name = projection.name();
             let (seen, sight) = watch::channel(projection.position());
@@ -55,17 +59,18 @@ impl ReadSide {
                 reader: reader.clone(),
                 projection: Arc::new(Mutex::new(projection)),
                 seen,
+                wanted: wanted.subscribe(),
                 slot: slot.clone(),
             };
             children.push(Child::actor(name, || Projector, move || args.clone()));
             driven.push(Driven { name, slot, sight });
         }
-        (Self { library: Arc::new(library), feed, reader, driven }, children)
+        (Self { library: Arc::new(library), feed, reader, driven, wanted }, children)
     }
 
-    /// How far each projection has come, for whoever waits for them.
-    pub fn positions(&self) -> Vec<watch::Receiver<Seq>> {
-        self.driven.iter().map(|one| one.sight.clone()).collect()
+    /// How far the projections have come, for whoever waits for them.
+    pub fn freshness(&self) -> Freshness {
+        Freshness::new(self.driven.iter().map(|one| one.sight.clone()).collect(), self.wanted.clone())
     }
 
     /// Events each projection has not seen yet.
@@ -82,6 +87,7 @@ impl ReadSide {
     /// # Errors
     /// While a projection is down.
     pub async fn reached(&self, seq: Seq) -> Result<(), Refusal> {
+        self.freshness().want(seq);
         for one in &self.driven {
             one.sight.clone().wait_for(|at| *at >= seq).await.map_err(|_| one.slot.down())?;
         }

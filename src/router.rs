@@ -4,6 +4,7 @@
 //! has no mailbox. One semaphore bounds how many commands are under way, and with it the sum of all mailboxes.
 
 use crate::clock::Clock;
+use crate::pace::Pace;
 use crate::services::erasure::erases;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::Guard;
@@ -57,20 +58,36 @@ pub trait Services: Send + Sync {
     fn erased(&self) -> BoxFuture<'_, Result<(), Refusal>>;
 }
 
-/// How far the projections have come.
+/// How far the projections have come, and how far somebody wants them to be.
 #[derive(Clone, Default)]
-pub struct Freshness(Vec<watch::Receiver<Seq>>);
+pub struct Freshness {
+    seen: Vec<watch::Receiver<Seq>>,
+    wanted: Arc<watch::Sender<Seq>>,
+}
 
 impl Freshness {
-    /// Watches these positions.
-    pub fn new(seen: Vec<watch::Receiver<Seq>>) -> Self {
-        Self(seen)
+    /// Watches these positions, and says at `wanted` which one is waited for.
+    pub fn new(seen: Vec<watch::Receiver<Seq>>, wanted: Arc<watch::Sender<Seq>>) -> Self {
+        Self { seen, wanted }
+    }
+
+    /// Says that a position is waited for: projectors do not let events gather then.
+    pub fn want(&self, seq: Seq) {
+        self.wanted.send_if_modified(|wanted| {
+            let more = seq > *wanted;
+            *wanted = seq.max(*wanted);
+            more
+        });
     }
 
     /// Waits until every projection has seen `seq`; `false` where that takes too long.
     pub async fn reached(&self, seq: Seq) -> bool {
+        if self.seen.iter().all(|seen| *seen.borrow() >= seq) {
+            return true;
+        }
+        self.want(seq);
         let all = async {
-            for seen in &self.0 {
+            for seen in &self.seen {
                 if *seen.borrow() < seq {
                     let _ = seen.clone().wait_for(|at| *at >= seq).await;
                 }
@@ -102,6 +119,9 @@ pub struct Parts {
 pub struct Router {
     parts: Parts,
     admission: Arc<Semaphore>,
+    /// How long queries have taken, and what commands need to know before they are decided.
+    queries: Pace,
+    evidence: Pace,
     /// The position of the last command answered: what somebody was told is stored, the next query must find.
     settled: AtomicU64,
     // These two call the router themselves, so they are set once it exists.
@@ -114,7 +134,9 @@ impl Router {
     pub fn new(parts: Parts) -> Arc<Self> {
         let admission = Arc::new(Semaphore::new(ADMITTED));
         let settled = AtomicU64::new(parts.reader.head());
-        Arc::new(Self { parts, admission, settled, tools: OnceLock::new(), services: OnceLock::new() })
+        let (queries, evidence) = (Pace::new(), Pace::new());
+        let (tools, services) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { parts, admission, queries, evidence, settled, tools, services })
     }
 
     /// Completes it with the parts that call it. The first call counts.
@@ -195,11 +217,11 @@ impl Router {
         let command = if entry.traits.evidence {
             self.parts.freshness.reached(self.settled.load(Ordering::SeqCst)).await;
             let views = self.parts.views.clone();
-            let (evidence, command, back) = blocking(move || {
+            let gather = move || {
                 let evidence = views.gather(&cx, &command);
                 (evidence, command, cx)
-            })
-            .await?;
+            };
+            let (evidence, command, back) = self.evidence.read(&entry.id(), gather).await?;
             cx = back;
             cx.evidence = evidence?;
             command
@@ -230,7 +252,9 @@ impl Router {
             tracing::warn!(wanted, "the read side is behind; answering from what it has");
         }
         let views = self.parts.views.clone();
-        let value = blocking(move || views.answer(&cx, query)).await??;
+        // An answer as of an earlier position may have to read the log up to it: of no operation's ordinary pace.
+        let pace = if cx.at_seq.is_some() { "" } else { query.id() };
+        let value = self.queries.read(pace, move || views.answer(&cx, query)).await??;
         Ok(Answer { value, seq: None })
     }
 
@@ -298,10 +322,4 @@ fn label(op: &str, params: &mut Value) -> bool {
 
 fn starting() -> Refusal {
     Refusal::new(Code::Unavailable, "athena is still starting").hint("retry in a moment")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| {
-        Refusal::internal("a query failed inside Athena; nothing was changed").hint("athena doctor")
-    })
 }

@@ -145,7 +145,7 @@ impl System {
         let router = Router::new(Parts {
             layers: layers.clone(),
             views: read_side.library.clone() as Arc<dyn Views>,
-            freshness: Freshness::new(read_side.positions()),
+            freshness: read_side.freshness(),
             reader: reader.clone(),
             tokenizer: tokenizer.clone(),
             guard: guard.clone(),
@@ -214,7 +214,6 @@ impl System {
         });
         children.extend(layers.children(&log, &sealer, snapshots.as_ref()));
         children.push(tokenizer.child());
-        children.push(guard.child());
         children.push(upstreams.child());
         if options.sandbox {
             let pool = sandbox.clone();
@@ -242,7 +241,7 @@ impl System {
             _temporary: temporary,
         };
         system.enrol(options.upstreams, &*clock).await?;
-        system.recover_runs(Freshness::new(system.read_side.positions())).await?;
+        system.recover_runs(system.read_side.freshness()).await?;
         // An erasure that a crash cut off is finished, beside the rest.
         tokio::spawn(async move {
             if let Err(refusal) = erasure.settle().await {

@@ -1,7 +1,7 @@
 //! A person is asked: through the client where it can, in either era of the protocol, else at the command line. What is asked is
 //! what runs, once.
 
-use crate::support::{Mcp, Store};
+use crate::support::{Mcp, Mirror, Store};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,6 +78,30 @@ fn t08_a_client_that_cannot_ask_gets_the_way_to_ask() {
     assert_eq!(waits["status"], "approval_required");
     assert!(waits["error"]["try"].as_str().unwrap().contains("athena approve"), "{waits}");
     assert_eq!(mcp.call("execute", json!({"run": waits["run"]}))["status"], "approval_required");
+}
+
+/// A person says no to a call while no daemon runs that remembers it: the code hears the no, and is not asked about again.
+#[test]
+fn t08_a_no_to_a_call_is_heard_by_the_code_whichever_daemon_goes_on() {
+    let store = Store::new();
+    let mirror = Mirror::behind(&store, "desk", &[("delete_everything", json!({}))]);
+    let code = "const no = []; for (let i = 0; i < 2; i++) { try { await callMCPTool(input.next, {}) } \
+                catch (e) { no.push(e.message) } } return no";
+    let params = json!({"code": code, "language": "js", "input": {"next": "desk/delete_everything"}});
+    let waits = store.calls(&[json!({"op": "run/execute", "params": params})]).remove(0)["result"].clone();
+    assert_eq!(waits["status"], "approval_required", "{waits}");
+    store.kill_daemon();
+    store.json(&["deny", waits["approval"].as_str().unwrap(), "--reason", "not on a Friday"]);
+    store.kill_daemon();
+    let resume = json!({"op": "run/resume", "params": {"run": waits["run"]}});
+    let done = store.calls(&[resume]).remove(0)["result"].clone();
+    assert_eq!(done["status"], "completed", "{done}");
+    let heard = done["value"].as_array().unwrap();
+    assert!(
+        heard.len() == 2 && heard.iter().all(|no| no.as_str().unwrap().contains("not on a Friday")),
+        "{done}"
+    );
+    assert!(mirror.book().is_empty());
 }
 
 /// A call in the newer era: everything it needs is in the request.

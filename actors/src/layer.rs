@@ -51,6 +51,8 @@ pub enum LayerMessage<D: Decider> {
     Decide(Box<Context>, D::Command, Reply, Option<OwnedSemaphorePermit>),
     /// Answers with the serialized state: for digests and tests.
     Inspect(oneshot::Sender<Vec<u8>>),
+    /// Shows the state to one who needs a little of it; the mailbox waits meanwhile.
+    Look(Box<dyn FnOnce(&D) + Send>),
     /// Something was erased: no snapshot and no remembered answer from before may stay; with `replay`, the state is folded
     /// from the log anew as well.
     Renew {
@@ -152,15 +154,16 @@ impl<D: Decider> Actor for Layer<D> {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             LayerMessage::Decide(cx, command, reply, permit) => {
-                // The state is ahead of the log: forget it before anything is decided on it.
-                if running.spoilt.swap(false, Ordering::SeqCst) {
-                    running.replay().await?;
-                }
+                running.mend().await?;
                 running.take(*cx, command, reply);
                 drop(permit);
             }
             LayerMessage::Inspect(reply) => {
                 let _ = reply.send(postcard::to_stdvec(&running.state)?);
+            }
+            LayerMessage::Look(look) => {
+                running.mend().await?;
+                look(&running.state);
             }
             LayerMessage::Renew { replay, done } => {
                 let discarded = running.renew();
@@ -190,6 +193,14 @@ impl<D: Decider> Actor for Layer<D> {
 }
 
 impl<D: Decider> Running<D> {
+    /// A state that is ahead of the log is forgotten before anything is made of it.
+    async fn mend(&mut self) -> Result<(), ActorProcessingErr> {
+        if self.spoilt.swap(false, Ordering::SeqCst) {
+            self.replay().await?;
+        }
+        Ok(())
+    }
+
     /// Rebuilds the state from the newest snapshot and the log behind it.
     async fn replay(&mut self) -> Result<(), ActorProcessingErr> {
         self.args.log.barrier().await?;
@@ -472,6 +483,21 @@ impl<D: Decider> LayerHandle<D> {
             Err(Refusal::new(Code::Unknown, format!("{} ended before it answered", D::LAYER))
                 .hint("retry with the same idempotency key: it will not be done twice"))
         })
+    }
+
+    /// What `read` finds in the state as it is decided upon: what is still on its way to the disk counts. `read` is to be short,
+    /// because the layer decides nothing meanwhile.
+    ///
+    /// # Errors
+    /// While the layer is restarting.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&D) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, found) = oneshot::channel();
+        let look = move |state: &D| drop(reply.send(read(state)));
+        self.0.cast(LayerMessage::Look(Box::new(look)))?;
+        found.await.map_err(|_| self.0.down())
     }
 
     /// The serialized state, for digests and tests.

@@ -10,6 +10,7 @@ use athena_schemas::refusal::{Code, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 /// How many records a page holds at most.
@@ -124,6 +125,10 @@ fn failed(error: ProjectionError) -> Refusal {
 /// After this many events a projection is made durable; what a crash loses of it is read from the log again.
 const FLUSH_EVERY: Seq = 20_000;
 
+/// How long a projector that nobody waits for lets events gather: one pass over many costs little more than over one, and all
+/// projectors wake for each.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// What a projector is sent.
 pub enum ProjectorMessage {
     /// The head has moved.
@@ -150,6 +155,8 @@ pub struct ProjectorArgs {
     pub projection: Shared,
     /// Where it says how far it has come.
     pub seen: watch::Sender<Seq>,
+    /// The furthest position that anybody waits for.
+    pub wanted: watch::Receiver<Seq>,
     /// Where its callers find it.
     pub slot: crate::handle::Slot<ProjectorMessage>,
 }
@@ -170,11 +177,16 @@ impl Actor for Projector {
         // The stored position may be that of other code: then what it holds is rebuilt, in `catch_up`.
         catch_up(&args).await?;
         args.slot.fill(myself.clone());
-        let (reader, seen) = (args.reader.clone(), args.seen.subscribe());
+        let (reader, seen, mut wanted) = (args.reader.clone(), args.seen.subscribe(), args.wanted.clone());
         tokio::spawn(async move {
             loop {
                 let at = *seen.borrow();
-                if reader.beyond(at).await.is_none() || myself.cast(ProjectorMessage::Pull).is_err() {
+                if reader.beyond(at).await.is_none() {
+                    break;
+                }
+                // An error is that nobody can wait any more: the house is closing.
+                let _ = tokio::time::timeout(GATHER, wanted.wait_for(|wanted| *wanted > at)).await;
+                if myself.cast(ProjectorMessage::Pull).is_err() {
                     break;
                 }
                 // One message is enough however many events are waiting: the next is sent when this one is done.
@@ -345,6 +357,7 @@ mod tests {
             reader: log.reader(),
             projection: Arc::new(Mutex::new(Box::new(Positions::default()))),
             seen: watch::channel(0).0,
+            wanted: watch::channel(0).1,
             slot: Slot::new("positions"),
         };
         Actor::spawn(None, Projector, args.clone()).await.unwrap();

@@ -1,6 +1,6 @@
 //! Somebody learns what they should not.
 
-use crate::support::{Mcp, Store, files, text};
+use crate::support::{Mcp, Mirror, Store, files, text};
 use aho_corasick::AhoCorasick;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashSet};
@@ -374,4 +374,41 @@ fn the_scan_is_not_blind() {
     let mut scan = Scan::new(&["an ordinary sentence about the lighthouse keeper".to_owned()]);
     scan.look("an answer", mcp.heard.as_bytes());
     assert_eq!(scan.leaks.len(), 1);
+}
+
+/// Exfiltration in two daemons' time: memory is read and outside content heard, the daemon dies while the run waits for a person,
+/// and the next one is asked to send. What the run touched is on its record, so a person is asked again; and what a person said
+/// to one daemon counts with the next, once.
+#[test]
+fn stride_i07_what_a_run_touched_outlives_the_daemon() {
+    let store = Store::new();
+    let mirror = Mirror::behind(
+        &store,
+        "desk",
+        &[
+            ("read", json!({"readOnlyHint": true})),
+            ("delete_everything", json!({"openWorldHint": false})),
+            ("send", json!({"openWorldHint": true})),
+        ],
+    );
+    let code = "await athena.semantic.search({ query: 'board' }); await callMCPTool('desk/read', {}); \
+                await callMCPTool(input.next, {}); return await callMCPTool('desk/send', { text: 'x' })";
+    let params = json!({"code": code, "language": "js", "input": {"next": "desk/delete_everything"}});
+    let waits = store.calls(&[json!({"op": "run/execute", "params": params})]).remove(0)["result"].clone();
+    assert_eq!(waits["status"], "approval_required", "{waits}");
+    let made = |tool: &str| mirror.book().iter().filter(|call| call["tool"] == tool).count();
+    assert_eq!((made("read"), made("delete_everything"), made("send")), (1, 0, 0));
+    let goes_on = |approval: &Value| {
+        store.kill_daemon();
+        store.json(&["approve", approval.as_str().unwrap()]);
+        let resume = json!({"op": "run/resume", "params": {"run": waits["run"]}});
+        store.calls(&[resume]).remove(0)["result"].clone()
+    };
+    let asks = goes_on(&waits["approval"]);
+    assert_eq!(asks["status"], "approval_required", "{asks}");
+    assert_ne!(asks["approval"], waits["approval"]);
+    assert_eq!((made("read"), made("delete_everything"), made("send")), (1, 1, 0));
+    let done = goes_on(&asks["approval"]);
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!((made("read"), made("delete_everything"), made("send")), (1, 1, 1));
 }

@@ -6,28 +6,23 @@
 
 pub mod policy;
 mod taint;
-mod watch;
 
-use crate::handle::Slot;
 use crate::layer::LayerHandle;
-use crate::layers::approval::State;
-use crate::run::parts::{Decided, Judge, Submission, Verdict};
+use crate::layers::approval::State as Approvals;
+use crate::run::parts::{Asked, Decided, Judge, Submission, Verdict};
 use crate::sandbox::presets::Preset;
-use crate::supervisor::Child;
 use athena_schemas::catalog;
 use athena_schemas::context::{Context, Party};
 use athena_schemas::id::Id;
-use athena_schemas::layers::approval::{Command, Redeem, Request, Standing};
+use athena_schemas::layers::approval::{Command, Redeem, Request, Standing, State};
 use athena_schemas::ports::BoxFuture;
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::risk::Risk;
 use athena_schemas::wire::Assessment;
 use policy::{Policy, Stance};
 use serde_json::{Value, json};
-use std::sync::Arc;
-use taint::{Step, Traced};
-use tokio::sync::oneshot;
-use watch::{Message, Watch};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use taint::{Step, Taints, Traced};
 
 /// Most bytes of a summary.
 const SUMMARY_BYTES: usize = 300;
@@ -50,30 +45,24 @@ pub type Reaches = Arc<dyn Fn(&str) -> Reach + Send + Sync>;
 
 /// The guard.
 pub struct Guard {
-    approvals: LayerHandle<State>,
+    approvals: LayerHandle<Approvals>,
     policy: Policy,
     preset: Preset,
     ttl_s: u64,
     reaches: Reaches,
-    watch: Slot<Message>,
+    taints: Mutex<Taints>,
 }
 
 impl Guard {
     /// A guard that asks through `approvals`; a question that nobody answers within `ttl_s` seconds is a no.
     pub fn new(
-        approvals: LayerHandle<State>,
+        approvals: LayerHandle<Approvals>,
         policy: Policy,
         preset: Preset,
         ttl_s: u64,
         reaches: Reaches,
     ) -> Self {
-        Self { approvals, policy, preset, ttl_s, reaches, watch: Slot::new("guard") }
-    }
-
-    /// The guard's place in the supervision tree.
-    pub fn child(&self) -> Child {
-        let slot = self.watch.clone();
-        Child::actor("guard", || Watch, move || slot.clone())
+        Self { approvals, policy, preset, ttl_s, reaches, taints: Mutex::default() }
     }
 
     /// Decides on one call of agent code, at the moment of the call. People and fronts are judged by their audience alone.
@@ -85,7 +74,7 @@ impl Guard {
         if cx.caller.party != Party::Code {
             return Ok(false);
         }
-        let (stance, untrusted) = self.stance(cx, op, params).await?;
+        let (stance, untrusted) = self.stance(cx, op, params)?;
         match stance {
             Stance::Allow => Ok(untrusted),
             Stance::Deny(why) => {
@@ -100,33 +89,36 @@ impl Guard {
         }
     }
 
-    async fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
-        let (risk, traced) = match catalog::find(op) {
-            Some(entry) => {
-                let rehearsal = params.get("dry_run") == Some(&Value::Bool(true));
-                let risk = if rehearsal { Risk::Low } else { entry.traits.risk };
-                let private = entry.traits.sensitive && !entry.mutating();
-                (risk, self.trace(cx, Step::Memory { private }).await?)
-            }
-            None if catalog::is_layer(op.split('/').next().unwrap_or_default()) => {
-                (Risk::Low, Traced::default())
-            }
-            None if matches!(op.split_once('/'), Some(("files" | "tools" | "results", _))) => {
-                (Risk::Low, Traced::default())
-            }
-            None => {
-                let reach = (self.reaches)(op);
-                (reach.risk, self.trace(cx, Step::tool(op, reach, params)).await?)
-            }
+    fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
+        let (risk, step) = self.step(op, params);
+        let traced = match (step, &cx.caller.run) {
+            (None, _) => Traced::default(),
+            (Some(step), Some(run)) => self.taints().step(run, step).ok_or_else(over)?,
+            (Some(_), None) => return Err(over()),
         };
         Ok((self.policy.on_call(op, risk, traced.flow), traced.untrusted))
     }
 
-    async fn trace(&self, cx: &Context, step: Step) -> Result<Traced, Refusal> {
-        let Some(run) = cx.caller.run.clone() else { return Ok(Traced::default()) };
-        let (reply, traced) = oneshot::channel();
-        self.watch.cast(Message { run, step, reply })?;
-        traced.await.map_err(|_| self.watch.down())
+    /// How much harm a call can do by itself, and what it adds to what its run has touched.
+    fn step(&self, op: &str, params: &Value) -> (Risk, Option<Step>) {
+        if let Some(entry) = catalog::find(op) {
+            let rehearsal = params.get("dry_run") == Some(&Value::Bool(true));
+            let risk = if rehearsal { Risk::Low } else { entry.traits.risk };
+            let private = entry.traits.sensitive && !entry.mutating();
+            return (risk, Some(Step::Memory { private }));
+        }
+        match op.split_once('/').map_or(op, |(layer, _)| layer) {
+            layer if catalog::is_layer(layer) => (Risk::Low, None),
+            "files" | "tools" | "results" => (Risk::Low, None),
+            _ => {
+                let reach = (self.reaches)(op);
+                (reach.risk, Some(Step::tool(op, reach, params)))
+            }
+        }
+    }
+
+    fn taints(&self) -> MutexGuard<'_, Taints> {
+        self.taints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn ask_for_call(
@@ -141,6 +133,12 @@ impl Guard {
         let text = params.to_string();
         let run_text = run.as_ref().map_or("", Id::as_str);
         let bound = binding(&["call", run_text, op, &text]);
+        // What a person answered about exactly this call of this run, they need not be asked again. A yes counts once.
+        let (of, now_ms) = (bound.clone(), cx.now_ms);
+        let before = self.approvals.look(move |state| state.asked(&of, now_ms)).await?;
+        if let Some(Decided::Denied { reason }) = before.map(decided) {
+            return Err(Refusal::denied(format!("{op}: {reason}")));
+        }
         let request = Request {
             binding: bound.clone(),
             run,
@@ -163,7 +161,8 @@ impl Guard {
     }
 
     async fn ask(&self, cx: &Context, request: Request) -> Result<Id, Refusal> {
-        let asking = self.house(cx, &format!("ask {}", request.binding));
+        // What was asked before and is used up is asked anew, by another command.
+        let asking = self.house(cx, &format!("ask {} at {}", request.binding, cx.now_ms));
         let answer = self.approvals.decide(asking, Command::Request(request), None).await?;
         metrics::counter!("athena_risk_decisions_total", "level" => "high", "decision" => "asked")
             .increment(1);
@@ -179,14 +178,12 @@ impl Guard {
         let asking = self.house(cx, &format!("redeem {id}"));
         let command = Command::Redeem(Redeem { id: id.clone(), binding });
         let value = self.approvals.decide(asking, command, None).await?.value;
-        let standing =
-            value.get("standing").cloned().and_then(|s| serde_json::from_value::<Standing>(s).ok());
-        let reason = || value.get("reason").and_then(Value::as_str).unwrap_or("a person said no").to_owned();
-        Ok(match standing {
-            Some(Standing::Redeemed) => Decided::Approved,
-            Some(Standing::Pending | Standing::Granted) => Decided::Pending,
-            Some(Standing::Expired) => Decided::Denied { reason: "nobody answered in time".into() },
-            Some(Standing::Denied) | None => Decided::Denied { reason: reason() },
+        let answer: State = serde_json::from_value(value)
+            .map_err(|error| Refusal::internal(format!("an approval does not read: {error}")))?;
+        Ok(match answer.standing {
+            // Not yet used means not yet answered, or answered this very moment.
+            Standing::Granted => Decided::Pending,
+            _ => decided(answer),
         })
     }
 
@@ -246,20 +243,49 @@ impl Judge for Guard {
         })
     }
 
-    fn decided<'a>(&'a self, cx: &'a Context, approval: &'a Id) -> BoxFuture<'a, Result<Decided, Refusal>> {
+    fn enter(&self, run: &Id, root: &Id) -> bool {
+        self.taints().enter(run, root)
+    }
+
+    fn recall(&self, run: &Id, asked: &[Asked]) {
+        for Asked { op, params } in asked {
+            let params = serde_json::from_str(params).unwrap_or_default();
+            if let (_, Some(step)) = self.step(op, &params) {
+                self.taints().step(run, step);
+            }
+        }
+    }
+
+    fn leave(&self, run: &Id) {
+        self.taints().leave(run);
+    }
+
+    fn decided<'a>(
+        &'a self,
+        cx: &'a Context,
+        approval: &'a Id,
+        used: bool,
+    ) -> BoxFuture<'a, Result<Decided, Refusal>> {
         Box::pin(async move {
-            let bound = self.approvals_binding(cx, approval).await?;
+            let (id, now_ms) = (approval.clone(), cx.now_ms);
+            if !used {
+                return Ok(decided(self.approvals.look(move |state| state.standing(&id, now_ms)).await??));
+            }
+            // A run resumes exactly what is on record, so what the approval binds is what is about to be done.
+            let bound = self.approvals.look(move |state| state.binding(&id)).await??;
             self.redeem(cx, approval, bound).await
         })
     }
 }
 
-impl Guard {
-    /// What an approval binds, read off the layer: a run resumes exactly what is on record, so the record's binding is it.
-    async fn approvals_binding(&self, _: &Context, approval: &Id) -> Result<String, Refusal> {
-        let state: State = postcard::from_bytes(&self.approvals.inspect().await?)
-            .map_err(|error| Refusal::internal(format!("the approvals cannot be read: {error}")))?;
-        state.binding(approval)
+/// What an approval's standing means to who waits for it.
+fn decided(answer: State) -> Decided {
+    let denied = |reason: &str| Decided::Denied { reason: reason.to_owned() };
+    match answer.standing {
+        Standing::Granted | Standing::Redeemed => Decided::Approved,
+        Standing::Pending => Decided::Pending,
+        Standing::Expired => denied("nobody answered in time"),
+        Standing::Denied => denied(answer.reason.as_deref().unwrap_or("a person said no")),
     }
 }
 
@@ -276,6 +302,10 @@ fn binding(parts: &[&str]) -> String {
         hasher.update(part.as_bytes());
     }
     hasher.finalize().to_hex().to_string()
+}
+
+fn over() -> Refusal {
+    Refusal::new(Code::Cancelled, "the run that makes this call is not at work any more")
 }
 
 fn short(mut text: String) -> String {

@@ -8,10 +8,8 @@ use super::Reach;
 use crate::privacy::token;
 use athena_schemas::id::Id;
 use serde_json::Value;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 
-/// Runs that are remembered; older ones are over.
-const RUNS: usize = 4_096;
 /// Bytes of arguments that one server may be given by a run that has read private memory, before a person is asked.
 const BUDGET: usize = 4 << 10;
 
@@ -33,11 +31,21 @@ struct Taint {
     given: BTreeMap<String, usize>,
 }
 
-/// What the runs under way have touched. The guard's actor holds it.
+/// What the runs at work have touched. A run and the runs that its code starts are one: what one of them was told, another may
+/// send. There are as many as the sandbox lets work at once.
 #[derive(Default)]
 pub(super) struct Taints {
-    runs: BTreeMap<Id, Taint>,
-    order: VecDeque<Id>,
+    /// The outermost run of each run at work.
+    roots: HashMap<Id, Id>,
+    /// By the outermost run.
+    touched: HashMap<Id, Touched>,
+}
+
+#[derive(Default)]
+struct Touched {
+    taint: Taint,
+    /// Runs at work that it stands for.
+    runs: usize,
 }
 
 /// What a call adds.
@@ -82,19 +90,33 @@ pub(super) struct Traced {
 }
 
 impl Taints {
-    /// Takes a step of a run. Asking twice about the same call gives the same answer: a leg stays a leg.
-    pub(super) fn step(&mut self, run: &Id, step: Step) -> Traced {
-        if !self.runs.contains_key(run) {
-            if self.order.len() >= RUNS
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.runs.remove(&oldest);
-            }
-            self.order.push_back(run.clone());
+    /// A run goes to work. Whether what its outermost run has touched is known already.
+    pub(super) fn enter(&mut self, run: &Id, root: &Id) -> bool {
+        let touched = self.touched.entry(root.clone()).or_default();
+        let known = touched.runs > 0;
+        if self.roots.insert(run.clone(), root.clone()).is_none() {
+            touched.runs += 1;
         }
-        let taint = self.runs.entry(run.clone()).or_default();
+        known
+    }
+
+    /// A run is at work no more. What it touched is told by its record, if it goes on.
+    pub(super) fn leave(&mut self, run: &Id) {
+        let Some(root) = self.roots.remove(run) else { return };
+        if let Some(touched) = self.touched.get_mut(&root) {
+            touched.runs -= 1;
+            if touched.runs == 0 {
+                self.touched.remove(&root);
+            }
+        }
+    }
+
+    /// Takes a step of a run; none where it is not at work. Asking twice about the same call gives the same answer: a leg stays
+    /// a leg.
+    pub(super) fn step(&mut self, run: &Id, step: Step) -> Option<Traced> {
+        let taint = &mut self.touched.get_mut(self.roots.get(run)?)?.taint;
         let untrusted = taint.untrusted;
-        Traced { flow: taint.step(step), untrusted }
+        Some(Traced { flow: taint.step(step), untrusted })
     }
 }
 
@@ -134,6 +156,13 @@ mod tests {
         Id::from_text("run_1")
     }
 
+    /// A run at work that has touched nothing.
+    fn at_work() -> (Taints, Id) {
+        let (mut taints, id) = (Taints::default(), run());
+        assert!(!taints.enter(&id, &id));
+        (taints, id)
+    }
+
     const READ: Reach = Reach { risk: Risk::Low, writes: false, outbound: true, declared: true };
     const SEND: Reach = Reach { risk: Risk::Medium, writes: true, outbound: true, declared: true };
     const LOCAL: Reach = Reach { risk: Risk::Medium, writes: true, outbound: false, declared: true };
@@ -147,11 +176,11 @@ mod tests {
     }
 
     fn memory(taints: &mut Taints, run: &Id, private: bool) -> Option<Flow> {
-        taints.step(run, Step::Memory { private }).flow
+        taints.step(run, Step::Memory { private }).unwrap().flow
     }
 
     fn tool(taints: &mut Taints, run: &Id, op: &str, reach: Reach, params: &Value) -> Option<Flow> {
-        taints.step(run, Step::tool(op, reach, params)).flow
+        taints.step(run, Step::tool(op, reach, params)).unwrap().flow
     }
 
     fn step(taints: &mut Taints, run: &Id, leg: Leg) -> Option<Flow> {
@@ -175,7 +204,7 @@ mod tests {
             [Outward, Private, Untrusted],
             [Outward, Untrusted, Private],
         ] {
-            let (mut taints, id) = (Taints::default(), run());
+            let (mut taints, id) = at_work();
             let asked = order.map(|leg| step(&mut taints, &id, leg).is_some());
             assert!(!asked[0] && (asked[1] || asked[2]), "{order:?}: {asked:?}");
             assert_eq!(
@@ -213,7 +242,7 @@ mod tests {
         for (n, encode) in encodings.into_iter().enumerate() {
             let stolen: String = secret.bytes().map(encode).collect();
             for size in [stolen.chars().count(), 512] {
-                let (mut taints, id) = (Taints::default(), run());
+                let (mut taints, id) = at_work();
                 assert_eq!(memory(&mut taints, &id, true), None);
                 let mut out = 0;
                 let stopped = stolen.chars().collect::<Vec<_>>().chunks(size).any(|piece| {
@@ -229,14 +258,14 @@ mod tests {
 
     #[test]
     fn two_legs_are_harmless() {
-        let (mut taints, id) = (Taints::default(), run());
+        let (mut taints, id) = at_work();
         assert_eq!(memory(&mut taints, &id, true), None);
         assert_eq!(tool(&mut taints, &id, "web/read", READ, &json!({})), None);
         assert_eq!(tool(&mut taints, &id, "files/write", LOCAL, &json!({"text": "x".repeat(9_000)})), None);
-        let (mut taints, id) = (Taints::default(), run());
+        let (mut taints, id) = at_work();
         assert_eq!(tool(&mut taints, &id, "web/read", READ, &json!({})), None);
         assert_eq!(tool(&mut taints, &id, "mail/send", SEND, &json!({"text": "x".repeat(9_000)})), None);
-        let (mut taints, id) = (Taints::default(), run());
+        let (mut taints, id) = at_work();
         memory(&mut taints, &id, true);
         assert_eq!(tool(&mut taints, &id, "mail/send", SEND, &json!({})), None);
         assert_eq!(memory(&mut taints, &id, false), None, "what answers nothing private is no leg");
@@ -245,14 +274,30 @@ mod tests {
     #[test]
     fn a_token_is_private_wherever_it_came_from_and_however_it_is_written() {
         for token in ["EMAIL_tk_k7f3a9cq2m", "email-tk-k7f3a9cq2m", "EMAIL%5Ftk%5Fk7f3a9cq2m"] {
-            let (mut taints, id) = (Taints::default(), run());
+            let (mut taints, id) = at_work();
             tool(&mut taints, &id, "web/read", READ, &json!({}));
             let sent = tool(&mut taints, &id, "mail/send", SEND, &json!({"to": token}));
             assert_eq!(sent, Some(Flow::PrivateOutward), "{token}");
         }
-        let (mut taints, id) = (Taints::default(), run());
+        let (mut taints, id) = at_work();
         tool(&mut taints, &id, "web/read", READ, &json!({}));
         let unsaid = Reach { declared: false, ..SEND };
         assert_eq!(tool(&mut taints, &id, "s/put", unsaid, &json!({"to": "EMAIL_tk_k7f3a9cq2m"})), None);
+    }
+
+    #[test]
+    fn a_run_and_those_it_starts_are_one_and_forgotten_together() {
+        let (mut taints, outer) = at_work();
+        let inner = Id::from_text("run_2");
+        assert!(taints.enter(&inner, &outer), "what its parent touched is known");
+        assert_eq!(memory(&mut taints, &outer, true), None);
+        assert_eq!(tool(&mut taints, &inner, "web/read", READ, &json!({})), None);
+        let sent = tool(&mut taints, &inner, "mail/send", SEND, &json!({}));
+        assert_eq!(sent, Some(Flow::PrivateOutward), "read by one, sent by the other");
+        taints.leave(&inner);
+        assert!(taints.step(&inner, Step::Memory { private: true }).is_none(), "it is not at work");
+        assert_eq!(memory(&mut taints, &outer, true), Some(Flow::PrivateOutward), "the other still is");
+        taints.leave(&outer);
+        assert!(taints.roots.is_empty() && taints.touched.is_empty());
     }
 }

@@ -123,6 +123,20 @@ impl State {
         self.get(id).map(|entry| entry.binding.clone())
     }
 
+    /// Where an approval stands at a time.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn standing(&self, id: &Id, now_ms: u64) -> Result<Answer, Refusal> {
+        self.get(id).map(|entry| entry.answer(id, now_ms))
+    }
+
+    /// The last approval that was asked for with this binding, and where it stands.
+    pub fn asked(&self, binding: &str, now_ms: u64) -> Option<Answer> {
+        let id = self.by_binding.get(binding)?;
+        self.by_id.get(id).map(|entry| entry.answer(id, now_ms))
+    }
+
     /// An approval that still waits, and whoever answers it: never the one who asked.
     fn answerable(&self, cx: &Context, id: &Id) -> Result<&Entry, Refusal> {
         let entry = self.get(id)?;

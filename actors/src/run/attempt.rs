@@ -4,12 +4,13 @@ use super::drive::{Ended, Stop, drive};
 use super::finish::{End, waiting};
 use super::host::{Beyond, Live, World};
 use super::parts::{Decided, Submission, Verdict};
+use super::past::Watched;
 use super::record::{Recorder, hash};
 use super::session::Held;
 use super::tape::{Archive, Tape};
 use super::{Inner, alarm, language, meta};
 use crate::sandbox::{self, Worker};
-use athena_schemas::context::{Caller, Channel, Context, Party};
+use athena_schemas::context::{Caller, Context};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{
     Bound, Doubt, Execute, Outcome, Resumed, Started, Status, Violated, Waiting, Why,
@@ -117,7 +118,10 @@ impl Inner {
             (None, Verdict::Ask { approval, message, .. }) => {
                 wait(attempt, Waiting { call: 0, why: Why::Approval(approval), message }).await
             }
-            (None, Verdict::Allow { .. }) => self.go(cx, attempt, cancel).await,
+            (None, Verdict::Allow { .. }) => {
+                let watched = self.watched(&attempt.run, &attempt.tape)?;
+                self.go(cx, attempt, watched, cancel).await
+            }
         }
     }
 
@@ -132,7 +136,7 @@ impl Inner {
         let begun = Instant::now();
         let run = tape.started.run.clone();
         if let Some(Waiting { why: Why::Approval(approval), message, call }) = &tape.waiting {
-            match self.parts.judge.decided(cx, approval).await? {
+            match self.parts.judge.decided(cx, approval, *call == 0).await? {
                 Decided::Approved => {}
                 Decided::Pending => return Ok(waiting(&tape, Some(approval.clone()), message, begun)),
                 // A call's refusal is for the code to hear; a run's is its end.
@@ -152,12 +156,14 @@ impl Inner {
             return wait(attempt, Waiting { call, why: Why::Uncertain, message }).await;
         }
         let mut attempt = self.attempt(cx, run, tape, doubt, begun, cancel).await?;
+        // While the record still says which call it waits with: that one is judged as it is made.
+        let watched = self.watched(&attempt.run, &attempt.tape)?;
         attempt.recorder.push(Resumed { uncertain: doubt, build: BUILD.into() })?;
         // On disk before anything leaves again: another crash must find the run in doubt where it is.
         attempt.recorder.commit(true).await?;
         attempt.tape.waiting = None;
         attempt.tape.interrupted = false;
-        self.go(cx, attempt, cancel).await
+        self.go(cx, attempt, watched, cancel).await
     }
 
     async fn attempt(
@@ -192,19 +198,13 @@ impl Inner {
         &self,
         cx: &Context,
         attempt: Attempt,
+        watched: Watched,
         cancel: &CancellationToken,
     ) -> Result<Outcome, Refusal> {
         let Attempt { run, tape, recorder, worker, session, doubt, begun } = attempt;
-        let original = tape.caller();
         let live = Live {
             router: self.router()?,
-            caller: Caller {
-                party: Party::Code,
-                channel: Channel::Sandbox,
-                run: Some(run.clone()),
-                scope: tape.meta.scope.clone(),
-                ..original
-            },
+            caller: tape.code_caller(),
             run: run.clone(),
             effects: self.parts.effects.clone(),
             clock: self.parts.clock.clone(),
@@ -213,10 +213,13 @@ impl Inner {
             doubt,
         };
         let jail = worker.ready().level.clone();
+        // Kept until the run has answered: the worker that comes after it can wait that long.
+        let _place = worker.place();
         let mut world = World::new(&tape, Beyond::Live(Box::new(live)));
         let started = Instant::now();
         let ended = drive(worker, tape.job(), &mut world, cancel).await;
         let worker_us = micros(started);
+        drop(watched);
         if let Some(violated) = violated(&ended) {
             alarm(&run, &violated);
             if let Some(recorder) = world.recorder() {
@@ -361,8 +364,6 @@ impl Inner {
             engines: ready.engines.clone(),
         };
         recorder.push(started.clone())?;
-        // So that it is seen at work; nobody waits for it.
-        recorder.flush();
         Ok(Tape {
             started,
             meta: meta(cx),

@@ -15,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 pub const GRACE: Duration = Duration::from_millis(50);
 /// How long a worker that closed its socket may take to leave with its own exit status.
 const LEAVING: Duration = Duration::from_millis(200);
+/// A run at work for this long is put on record, so that it is seen; a shorter one is recorded once, as a whole.
+const SEEN_AFTER: Duration = Duration::from_millis(20);
 /// What the log's own note about its end may take beyond the limit, bytes.
 const LOG_SLACK: u64 = 1 << 10;
 
@@ -59,6 +61,8 @@ pub(crate) trait Host: Send {
     fn timer(&mut self, call: u32, after_ms: u64) -> Result<(), Stop>;
     /// The code prints a line.
     fn logged(&mut self, level: String, text: String);
+    /// The run takes a while.
+    fn lasts(&mut self);
     /// What the code is told next; waits while there is nothing. Cancel-safe.
     fn next(&mut self) -> impl Future<Output = Result<Told, Stop>> + Send;
     /// The code has come to its end: whether that is all right.
@@ -74,18 +78,26 @@ pub(crate) async fn drive(
 ) -> Ended {
     let mut bounds =
         Bounds { calls: 0, calls_max: job.limits.calls, log_left: job.limits.log_bytes + LOG_SLACK };
-    let deadline = Instant::now() + Duration::from_millis(job.limits.wall_ms) + GRACE;
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_millis(job.limits.wall_ms) + GRACE;
     if let Err(broken) = worker.start(job) {
         return lost(worker, broken).await;
     }
     let late = tokio::time::sleep_until(deadline);
-    tokio::pin!(late);
+    let lasting = tokio::time::sleep_until(begun + SEEN_AFTER);
+    tokio::pin!(late, lasting);
+    let mut seen = false;
     loop {
         let frame = tokio::select! {
             // What the worker said comes before what it is told, so that the record is in the order of what happened.
             biased;
             () = cancel.cancelled() => return Ended::Stopped(Stop::Cancelled),
             () = &mut late => return Ended::Died(worker.end(Duration::ZERO).await.read(true)),
+            () = &mut lasting, if !seen => {
+                seen = true;
+                host.lasts();
+                continue;
+            }
             frame = worker.next() => frame,
             told = host.next() => {
                 let sent = match told {

@@ -9,7 +9,7 @@ use super::record::{Pending, Recorder};
 use super::tape::{Asked, Tape, Told};
 use athena_schemas::context::{Caller, Scope};
 use athena_schemas::envelope::Seq;
-use athena_schemas::id::Id;
+use athena_schemas::id::{CommandId, Id};
 use athena_schemas::layers::common::time;
 use athena_schemas::layers::run::{
     Answered, Bound, Called, Divergence, Doubt, Effect, Line, Step, TimerFired, TimerSet, Violated,
@@ -288,6 +288,12 @@ impl Host for World {
         self.lines.push(Line { after: self.delivered, level, text });
     }
 
+    fn lasts(&mut self) {
+        if let Some(recorder) = self.recorder() {
+            recorder.flush();
+        }
+    }
+
     async fn next(&mut self) -> Result<Told, Stop> {
         if self.played_out() {
             return Err(Stop::PlayedOut);
@@ -427,8 +433,7 @@ impl Live {
             op: op.to_owned(),
             params: serde_json::from_str(params).map_err(json)?,
             scope: options.scope,
-            // The call's own number makes a retry after a crash the same command.
-            idempotency_key: Some(options.idempotency_key.unwrap_or_else(|| format!("{}/{call}", self.run))),
+            idempotency_key: Some(key(&self.run, call, options.idempotency_key)),
             at_seq: options.at_seq,
         })
     }
@@ -461,6 +466,17 @@ impl Live {
         super::alarm(&self.run, &violated);
         self.recorder.push(violated)
     }
+}
+
+/// The key of a call: where the code names none, its own number makes a retry after a crash the same command.
+fn key(run: &Id, call: u32, named: Option<String>) -> String {
+    named.unwrap_or_else(|| format!("{run}/{call}"))
+}
+
+/// The command that a call of a run is.
+pub(super) fn command(caller: &Caller, run: &Id, call: u32, options: &str) -> CommandId {
+    let named = serde_json::from_str::<Options>(options).unwrap_or_default().idempotency_key;
+    CommandId::from_key(&caller.principal(), &key(run, call, named))
 }
 
 /// An answer as the code hears it: JSON of the value, or of the refusal.

@@ -14,6 +14,7 @@ mod host;
 mod language;
 mod output;
 pub mod parts;
+mod past;
 mod record;
 mod replay;
 mod session;
@@ -23,16 +24,17 @@ mod tests;
 
 pub use drive::GRACE;
 pub use language::detect;
-pub use parts::{Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Verdict};
+pub use parts::{Asked, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Verdict};
 
 use athena_schemas::context::{Caller, Context, Party};
-use athena_schemas::id::Id;
+use athena_schemas::id::{CommandId, Id};
 use athena_schemas::layers::run::{
     Cancel, Cancelled, Execute, Expire, Expired, Interrupted, Outcome, Replay, Replayed, Resume,
     SessionExpired, Status, Violated, Why,
 };
 use athena_schemas::ports::{Request, Router};
 use athena_schemas::refusal::{Code, Refusal};
+use past::Line;
 use record::Recorder;
 use serde_json::{Value, json};
 use session::Sessions;
@@ -42,8 +44,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tape::{Archive, Tape};
 use tokio_util::sync::CancellationToken;
 
-/// Runs that start runs that start runs: at most this deep.
-const DEPTH_MAX: u32 = 4;
 /// Unfinished runs looked for after a start.
 const UNFINISHED_MAX: u32 = 10_000;
 
@@ -65,7 +65,9 @@ struct Inner {
 struct Active {
     cancel: CancellationToken,
     over: CancellationToken,
-    depth: u32,
+    line: Line,
+    /// What started it, or made it go on: the same command again waits for its record.
+    command: CommandId,
 }
 
 impl Runs {
@@ -108,26 +110,13 @@ impl Runs {
             (None, Some(_)) => {}
         }
         // The same command again is the same run.
-        let reader = self.inner.parts.log.reader();
-        if let Some(seq) = reader.find(cx.command.event(0))?
-            && let Some(record) = reader.read(seq - 1, 1)?.first()
-            && let Some(run) = record.draft.stream.strip_prefix("run/")
-        {
-            return self.resume(cx, Resume { run: Id::from_text(run), uncertain: None }).await;
-        }
-        let depth = match &parent {
-            Some(parent) => self.inner.depth(parent) + 1,
-            None => 0,
-        };
-        if depth > DEPTH_MAX {
-            return Err(Refusal::new(
-                Code::LimitExceeded,
-                format!("runs within runs go {DEPTH_MAX} deep at most"),
-            ));
+        if let Some(run) = self.inner.started_by(cx.command)? {
+            return self.resume(cx, Resume { run, uncertain: None }).await;
         }
         let run = cx.mint("run");
+        let line = self.inner.line(&run, parent.as_ref())?;
         let (cx, id) = (again(cx), run.clone());
-        self.within(run, depth, move |inner, cancel| async move {
+        self.within(run, cx.command, line, move |inner, cancel| async move {
             inner.fresh(&cx, id, op, parent, &cancel).await
         })
         .await
@@ -142,9 +131,9 @@ impl Runs {
         if let Some(finished) = &tape.finished {
             return self.inner.recorded(&tape, finished);
         }
-        let depth = tape.started.parent.as_ref().map_or(0, |parent| self.inner.depth(parent) + 1);
+        let line = self.inner.line(&op.run, tape.started.parent.as_ref())?;
         let cx = again(cx);
-        self.within(op.run.clone(), depth, move |inner, cancel| async move {
+        self.within(op.run.clone(), cx.command, line, move |inner, cancel| async move {
             inner.resumed(&cx, tape, op.uncertain, &cancel).await
         })
         .await
@@ -251,14 +240,15 @@ impl Runs {
     async fn within<F>(
         &self,
         run: Id,
-        depth: u32,
+        command: CommandId,
+        line: Line,
         work: impl FnOnce(Arc<Inner>, CancellationToken) -> F + Send,
     ) -> Result<Outcome, Refusal>
     where
         F: Future<Output = Result<Outcome, Refusal>> + Send + 'static,
     {
         let cancel = CancellationToken::new();
-        let place = Inner::enter(&self.inner, run, cancel.clone(), depth)?;
+        let place = Inner::enter(&self.inner, run, command, cancel.clone(), line)?;
         let work = work(self.inner.clone(), cancel.clone());
         let task = tokio::spawn(async move {
             let _place = place;
@@ -287,12 +277,20 @@ impl Drop for Place {
 }
 
 impl Inner {
-    fn enter(inner: &Arc<Self>, run: Id, cancel: CancellationToken, depth: u32) -> Result<Place, Refusal> {
+    fn enter(
+        inner: &Arc<Self>,
+        run: Id,
+        command: CommandId,
+        cancel: CancellationToken,
+        line: Line,
+    ) -> Result<Place, Refusal> {
         let mut active = inner.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.contains_key(&run) {
+        // A run is on record a moment after it began: until then its command is what tells it from another.
+        let twin = active.iter().find(|(_, run)| run.command == command).map(|(twin, _)| twin.clone());
+        if let Some(run) = twin.or_else(|| active.contains_key(&run).then(|| run.clone())) {
             return Err(Refusal::conflict(format!("run {run} is at work already")).hint("athena run list"));
         }
-        active.insert(run.clone(), Active { cancel, over: CancellationToken::new(), depth });
+        active.insert(run.clone(), Active { cancel, over: CancellationToken::new(), line, command });
         drop(active);
         Ok(Place { inner: inner.clone(), run })
     }
@@ -301,8 +299,9 @@ impl Inner {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).contains_key(run)
     }
 
-    fn depth(&self, run: &Id) -> u32 {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner).get(run).map_or(0, |run| run.depth)
+    /// Where a run at work comes from.
+    fn line_of(&self, run: &Id) -> Option<Line> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner).get(run).map(|run| run.line.clone())
     }
 
     fn router(&self) -> Result<Arc<dyn Router>, Refusal> {

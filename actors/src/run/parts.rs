@@ -67,6 +67,15 @@ pub enum Decided {
     },
 }
 
+/// A call on record: the operation and its parameters, JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The operation.
+    pub op: String,
+    /// The parameters.
+    pub params: String,
+}
+
 /// The guard, as runs see it.
 pub trait Judge: Send + Sync {
     /// Judges code before it runs.
@@ -77,8 +86,25 @@ pub trait Judge: Send + Sync {
         submission: Submission<'a>,
     ) -> BoxFuture<'a, Result<Verdict, Refusal>>;
 
-    /// What became of an approval that [`judge`](Self::judge) or a call asked for.
-    fn decided<'a>(&'a self, cx: &'a Context, approval: &'a Id) -> BoxFuture<'a, Result<Decided, Refusal>>;
+    /// A run goes to work, by itself (then it is its own `root`) or started by the code of another, whose outermost is `root`.
+    /// Whether the judge knows what these runs have done; where it does not, [`recall`](Self::recall) follows before the first
+    /// call.
+    fn enter(&self, run: &Id, root: &Id) -> bool;
+
+    /// What a run at work, and those before and below it, have called so far, as their records tell.
+    fn recall(&self, run: &Id, asked: &[Asked]);
+
+    /// A run is at work no more: it is over, or waits.
+    fn leave(&self, run: &Id);
+
+    /// What became of an approval that [`judge`](Self::judge) or a call asked for. A yes counts once: with `used` it is used up,
+    /// because what it is about is done now. The approval of a call is used up by the call.
+    fn decided<'a>(
+        &'a self,
+        cx: &'a Context,
+        approval: &'a Id,
+        used: bool,
+    ) -> BoxFuture<'a, Result<Decided, Refusal>>;
 }
 
 /// The tokenizer, as runs see it. Each answers the text without sensitive values, and how many it replaced.

@@ -1,7 +1,7 @@
 //! Reading a run's record back: what it was given, what it asked, what it was told, and where it stands.
 
 use super::record::{blob_id, stream};
-use athena_schemas::context::{Caller, Scope};
+use athena_schemas::context::{Caller, Channel, Party, Scope};
 use athena_schemas::envelope::{Meta, Record};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{
@@ -214,10 +214,24 @@ impl Tape {
         }
     }
 
+    /// Who its code's calls come from.
+    pub(crate) fn code_caller(&self) -> Caller {
+        let run = Some(self.started.run.clone());
+        Caller { party: Party::Code, channel: Channel::Sandbox, run, ..self.caller() }
+    }
+
+    /// The call that waits for its approval: it has not left.
+    pub(crate) fn held(&self) -> Option<u32> {
+        self.waiting
+            .as_ref()
+            .filter(|waiting| matches!(waiting.why, Why::Approval(_)))
+            .map(|waiting| waiting.call)
+    }
+
     /// Calls that left and were not answered, and that may have happened at somebody else's: repeating them is for a person
-    /// to decide. A call that waits for its approval did not leave.
+    /// to decide.
     pub(crate) fn in_doubt(&self) -> Option<u32> {
-        let held = self.waiting.as_ref().filter(|w| matches!(w.why, Why::Approval(_))).map(|w| w.call);
+        let held = self.held();
         self.asked
             .iter()
             .filter(|(_, asked)| matches!(asked, Asked::Call { effect: Effect::Unknown, .. }))

@@ -231,6 +231,10 @@ impl Tokenize for OneSecret {
 #[derive(Default)]
 struct Person {
     answer: Mutex<Option<Decided>>,
+    /// Runs at work, each with its outermost.
+    at_work: Mutex<Vec<(Id, Id)>>,
+    /// What it was told of runs that went on.
+    recalled: Mutex<HashMap<Id, Vec<String>>>,
 }
 impl Judge for Person {
     fn judge<'a>(
@@ -249,7 +253,20 @@ impl Judge for Person {
         };
         Box::pin(async move { Ok(verdict) })
     }
-    fn decided<'a>(&'a self, _: &'a Context, _: &'a Id) -> BoxFuture<'a, Result<Decided, Refusal>> {
+    fn enter(&self, run: &Id, root: &Id) -> bool {
+        let mut at_work = self.at_work.lock().unwrap();
+        let known = at_work.iter().any(|(_, of)| of == root);
+        at_work.push((run.clone(), root.clone()));
+        known
+    }
+    fn recall(&self, run: &Id, asked: &[parts::Asked]) {
+        let calls = asked.iter().map(|asked| asked.op.clone());
+        self.recalled.lock().unwrap().entry(run.clone()).or_default().extend(calls);
+    }
+    fn leave(&self, run: &Id) {
+        self.at_work.lock().unwrap().retain(|(at_work, _)| at_work != run);
+    }
+    fn decided<'a>(&'a self, _: &'a Context, _: &'a Id, _: bool) -> BoxFuture<'a, Result<Decided, Refusal>> {
         let answer = self.answer.lock().unwrap().clone().unwrap_or(Decided::Pending);
         Box::pin(async move { Ok(answer) })
     }
@@ -467,6 +484,26 @@ async fn calls_go_to_the_router_and_their_answers_to_the_code() {
         house.world.events(&outcome.run),
         ["run.started", "run.called", "run.answered", "run.finished"]
     );
+}
+
+/// What the code touched before is told from the record to a judge who did not see it: one of another daemon, or one who has
+/// forgotten because the run waited.
+#[tokio::test]
+async fn a_run_that_goes_on_is_judged_by_what_it_did_before() {
+    let world = World::new();
+    let house = House::new(&world);
+    let code = "call semantic/search {\"query\":\"x\"}\nwait\ncall up/read\nwait\ncall up/ask\nwait\nanswers";
+    let waits = house.code(code).await;
+    assert_eq!(waits.status, Status::ApprovalRequired);
+    assert!(house.person.at_work.lock().unwrap().is_empty(), "a run that waits is not at work");
+    assert!(house.person.recalled.lock().unwrap().is_empty(), "a new run has no past");
+    let later = House::new(&world);
+    later.answer(Decided::Approved);
+    let done = later.resume(&waits.run, None).await;
+    assert_eq!(done.status, Status::Completed, "{done:?}");
+    // The call that waited is judged as it is made.
+    assert_eq!(later.person.recalled.lock().unwrap()[&waits.run], ["semantic/search", "up/read"]);
+    assert!(later.person.at_work.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

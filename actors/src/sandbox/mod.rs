@@ -19,12 +19,13 @@ pub mod zygote;
 
 pub use channel::Broken;
 pub use exit::{Death, Exit};
-pub use pool::{Pool, Sandbox, Settings};
+pub use pool::{Place, Pool, Sandbox, Settings};
 
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::wire::{Assessment, FromWorker, Job, Language, Ready, ToWorker};
 use channel::Channel;
 use spawn::Process;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long static analysis of one source may take; beyond it the source counts as hostile.
@@ -40,13 +41,18 @@ pub struct Worker {
     channel: Channel,
     process: Option<Box<dyn Process>>,
     ready: Ready,
-    _place: pool::Place,
+    place: Arc<Place>,
 }
 
 impl Worker {
     /// How it is jailed and which engines it has.
     pub fn ready(&self) -> &Ready {
         &self.ready
+    }
+
+    /// The place it works in, which its run may keep when it is gone: until it has answered, too.
+    pub fn place(&self) -> Arc<Place> {
+        self.place.clone()
     }
 
     /// Another process in the same place; this one is killed.

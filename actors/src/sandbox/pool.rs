@@ -67,7 +67,7 @@ pub struct Idle {
 }
 
 /// A place among the runs that are at work. Giving it up makes the pool refill.
-pub(crate) struct Place {
+pub struct Place {
     shared: Arc<Shared>,
     _permit: OwnedSemaphorePermit,
 }
@@ -158,10 +158,13 @@ impl Sandbox {
                 }
             }
         };
-        self.shared.refill();
+        // Making the next one costs as much as a short run, so it is put off until this one is over: unless nothing is left.
+        if self.idle() == 0 {
+            self.shared.refill();
+        }
         metrics::histogram!("athena_sandbox_wait_seconds").record(asked.elapsed().as_secs_f64());
         let Idle { channel, process, ready } = idle;
-        Ok(Worker { channel, process: Some(process), ready, _place: place })
+        Ok(Worker { channel, process: Some(process), ready, place: Arc::new(place) })
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) use natives::operation;
 use super::{Engine, Outcome, SharedHost};
 use crate::host::{self, Answer};
 use crate::source::script;
-use athena_schemas::wire::{Fault, FaultKind, Job};
+use athena_schemas::wire::{Fault, FaultKind, Job, Language, Namespace};
 use faults::Places;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Function, Module, Object, Persistent, Promise, Runtime, Value};
@@ -26,6 +26,13 @@ const MAIN: &str = "run.ts";
 const STACK: usize = 4 << 20;
 /// Checks of the interrupt handler between two looks at the clocks.
 const CHECKS_PER_LOOK: u32 = 4;
+
+/// What an engine rehearses: a little of what runs usually do.
+pub(crate) const REHEARSAL: &str = "const xs: number[] = [1, 2, 3];\n\
+     const sums = await Promise.all(xs.map(async (x) => x + 1));\n\
+     return { sums, text: `${sums.length} sums`, at: { n: JSON.stringify(xs) } };";
+/// The module name of that. No import can lead to it.
+const REHEARSED: &str = "rehearsal";
 
 /// What a run shares with the functions and handlers that outlive it.
 #[derive(Clone, Default)]
@@ -72,6 +79,28 @@ impl QuickJs {
         })?;
         watch(&runtime, &door);
         Ok(Self { bridge, door, tools, places, context, runtime })
+    }
+}
+
+impl QuickJs {
+    /// Goes the way of a run, from source to JSON, without a host, a session or a trace that code could find.
+    pub(crate) fn rehearse(&mut self) -> Result<String, String> {
+        let emitted = script::emit_run(Language::TypeScript, REHEARSAL).map_err(|fault| fault.message)?;
+        self.tools.load(
+            &[Namespace { name: "athena".into(), members: vec![("a.b".into(), "a/b".into())] }],
+            [0; 32],
+        );
+        let rehearsed = self.context.with(|ctx| {
+            let (module, _) = Module::declare(ctx.clone(), REHEARSED, emitted.code)?.eval()?;
+            while ctx.execute_pending_job() {}
+            let main: Function<'_> = module.get("default")?;
+            let promise: Promise<'_> = main.call(())?;
+            while ctx.execute_pending_job() {}
+            let value = promise.result::<Value<'_>>().unwrap_or(Err(rquickjs::Error::Unknown))?;
+            self.bridge.outcome.clone().restore(&ctx)?.call::<_, String>((value,))
+        });
+        self.tools.load(&[], [0; 32]);
+        rehearsed.map_err(|error| error.to_string())
     }
 }
 
@@ -229,5 +258,28 @@ impl<'js> Run<'_, 'js> {
             let describe = self.bridge.describe.clone().restore(self.ctx).ok();
             faults::caught(self.ctx, &error, describe, self.places)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rehearsal_comes_to_its_end_and_leaves_nothing_to_find() {
+        let mut engine = QuickJs::new().unwrap();
+        let names = |engine: &QuickJs| -> String {
+            engine.context.with(|ctx| ctx.eval("Object.getOwnPropertyNames(globalThis).join()").unwrap())
+        };
+        let before = names(&engine);
+        let value = engine.rehearse().unwrap();
+        assert_eq!(value, r#"{"sums":[2,3,4],"text":"3 sums","at":{"n":"[1,2,3]"}}"#);
+        assert_eq!(names(&engine), before);
+        let found = engine.context.with(|ctx| {
+            let looked = ctx.eval::<Promise<'_>, _>(format!("import('{REHEARSED}')")).unwrap();
+            while ctx.execute_pending_job() {}
+            looked.state()
+        });
+        assert_eq!(found, PromiseState::Rejected);
     }
 }
