@@ -11,6 +11,7 @@ mod discreet;
 pub mod embed;
 mod files;
 mod filter;
+mod history;
 pub mod importers;
 mod links;
 pub mod mcp;

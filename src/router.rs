@@ -152,12 +152,15 @@ impl Router {
             request.params = alias.params(request.params);
             request.op = alias.op.into();
         }
-        let mut cx = self.context(caller, &request)?;
+        let cx = self.context(caller, &request)?;
         if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
             let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
             authorise(caller, entry)?;
             // Parsed as it came, so that an error names the caller's own field; parsed again only where something was put in.
             let call = catalog::parse(&request.op, request.params.clone())?;
+            if !matches!(call, Call::Query(_)) {
+                only_now(&request)?;
+            }
             let (mut params, replaced) = self.parts.tokenizer.tokenize(&cx, request.params).await?;
             let from_outside = self.parts.guard.permit(&cx, &request.op, &params).await?;
             let labelled = from_outside && label(&request.op, &mut params);
@@ -166,16 +169,14 @@ impl Router {
             return match call {
                 Call::Command(command) => self.command(cx, entry, command).await,
                 Call::Query(query) => self.query(cx, entry, query).await,
-                Call::Service(service) => {
-                    cx.at_seq = request.at_seq;
-                    self.services()?.call(cx, service).await
-                }
+                Call::Service(service) => self.services()?.call(cx, service).await,
             };
         }
         let tools = self.tools.get().ok_or_else(starting)?;
         if !tools.knows(&request.op) {
             return Err(catalog::unknown(&request.op));
         }
+        only_now(&request)?;
         let params = self.parts.tokenizer.tokenize(&cx, request.params).await?.0;
         self.parts.guard.permit(&cx, &request.op, &params).await?;
         if matches!(request.op.split_once('/'), Some(("files" | "tools", _))) {
@@ -299,6 +300,16 @@ fn authorise(caller: &Caller, entry: &Entry) -> Result<(), Refusal> {
     // To an agent such an operation does not exist; its name is no secret, but neither is it an invitation.
     Err(Refusal::denied(format!("{} is not for {:?} callers", entry.id(), caller.party).to_lowercase())
         .hint("a person can do this at the command line"))
+}
+
+/// Refuses a look back at what has no earlier state: the past cannot be changed, and other servers have none here.
+fn only_now(request: &Request) -> Result<(), Refusal> {
+    match request.at_seq {
+        None => Ok(()),
+        Some(at) => Err(Refusal::invalid(format!("{} cannot be asked as of position {at}", request.op))
+            .at("at_seq")
+            .hint("only what reads memory answers about the past; a store of the past: athena replay --into DIR --until SEQ")),
+    }
 }
 
 /// Labels what code stores after it has had content from outside: whoever recalls it is told, whatever the code said. Whether

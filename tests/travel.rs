@@ -290,3 +290,81 @@ fn long_work_says_how_far_it_has_come_where_nobody_draws_a_bar() {
     let quiet = store.run(&["--quiet", "log", "--file", file.to_str().unwrap(), "verify"]);
     assert!(quiet.stderr.is_empty(), "{}", text(&quiet.stderr));
 }
+
+#[test]
+fn the_past_is_rebuilt_compared_and_made_a_store_of() {
+    let store = Store::new();
+    let made = store.calls(&[
+        json!({"op": "semantic/store", "params": {"content": "the kettle is red"}}),
+        json!({"op": "prospective/create_task", "params": {"title": "buy tea"}}),
+    ]);
+    let task = made[1]["result"]["id"].clone();
+    let then = made[1]["result"]["seq"].as_u64().unwrap();
+    store.calls(&[
+        json!({"op": "prospective/update_task", "params": {"id": task, "patch": {"status": "active"}}}),
+        json!({"op": "episodic/remember", "params": {"content": "Ana made tea"}}),
+    ]);
+    let head = store.json(&["log", "stats"])["head"].as_u64().unwrap();
+
+    let standing = |until: &str| lines(&store.run(&["--json", "replay", "--until", until]));
+    let (old, new) = (standing(&then.to_string()), standing(&head.to_string()));
+    let differs: Vec<&Value> =
+        old.iter().zip(&new).filter(|(a, b)| a["digest"] != b["digest"]).map(|(a, _)| &a["part"]).collect();
+    assert!(differs.contains(&&json!("prospective")) && differs.contains(&&json!("agenda")), "{differs:?}");
+    assert!(!differs.contains(&&json!("semantic")), "{differs:?}");
+    assert_eq!(standing(&head.to_string()), new, "a rebuild is the same each time");
+
+    let difference = store.json(&["replay", "--diff", &format!("{then}..{head}")]);
+    let changed: Vec<(&Value, &Value)> =
+        difference["items"].as_array().unwrap().iter().map(|item| (&item["change"], &item["said"])).collect();
+    assert!(changed.contains(&(&json!("changed"), &json!("buy tea"))), "{difference}");
+    assert!(changed.contains(&(&json!("added"), &json!("Ana made tea"))), "{difference}");
+    let status = difference["items"].as_array().unwrap().iter().find(|item| item["id"] == task).unwrap();
+    assert!(status["fields"].to_string().to_lowercase().contains("active"), "{status}");
+    assert!(difference["layers"].as_array().unwrap().contains(&json!("prospective")), "{difference}");
+    let text_form = text(&store.run(&["replay", "--diff", &format!("{then}..{head}")]).stdout);
+    assert!(text_form.contains("+ episodic") && text_form.contains("~ prospective"), "{text_form}");
+    assert_eq!(store.json(&["replay", "--diff", &format!("{head}..")])["items"], json!([]));
+
+    let folder = store.path().with_file_name("past");
+    let name = folder.to_str().unwrap();
+    let materialised = store.json(&["replay", "--into", name, "--until", &then.to_string()]);
+    assert_eq!(materialised["events"], then, "{materialised}");
+    let there = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(ATHENA);
+        command.args(["--store", name]).args(arguments).env_remove("XDG_RUNTIME_DIR");
+        command.stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    assert!(there(&["log", "verify"]).status.success());
+    let past = lines(&there(&["--json", "log", "export"]));
+    assert_eq!(past[..], events(&store)[..past.len()]);
+    assert_eq!(past.len() as u64, then);
+    assert!(there(&["replay", "--verify"]).status.success());
+    assert!(there(&["daemon", "stop"]).status.success());
+    assert_eq!(
+        store.run(&["replay", "--into", name]).status.code(),
+        Some(1),
+        "never over a log that is there"
+    );
+}
+
+#[test]
+fn a_look_back_is_refused_where_nothing_has_an_earlier_state() {
+    let store = filled();
+    let refused = |arguments: &[&str]| {
+        let output = store.run(&[&["--json", "--at", "2"], arguments].concat());
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stdout));
+        refusal(&output)
+    };
+    assert_eq!(refused(&["remember", "changed"])["path"], "at_seq");
+    assert_eq!(refused(&["call", "store/health", "{}"])["path"], "at_seq");
+    for arguments in
+        [&["keys", "status"][..], &["log", "compact"], &["replay", "--verify"], &["log", "verify"]]
+    {
+        assert_eq!(refused(arguments)["path"], "--at");
+    }
+    assert_eq!(store.run(&["--json", "replay"]).status.code(), Some(2));
+    assert_eq!(store.run(&["--json", "replay", "--diff", "nonsense"]).status.code(), Some(2));
+    assert_eq!(store.run(&["--json", "replay", "--diff", "3..1"]).status.code(), Some(2));
+    assert_eq!(store.run(&["--json", "replay", "--until", "999999"]).status.code(), Some(3));
+}

@@ -1,12 +1,13 @@
 //! All layers of the write side: their handles, their places in the supervision tree, and which command goes to which.
 
 use crate::decider::Decider;
-use crate::layer::{Layer, LayerArgs, LayerHandle, Snapshots};
+use crate::layer::{Layer, LayerArgs, LayerHandle, Snapshots, folded};
 use crate::log::LogHandle;
 use crate::supervisor::Child;
 use athena_schemas::catalog::Command;
 use athena_schemas::context::Context;
-use athena_schemas::ports::{Answer, Sealer};
+use athena_schemas::envelope::Seq;
+use athena_schemas::ports::{Answer, LogReader, Sealer};
 use athena_schemas::refusal::Refusal;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -42,6 +43,14 @@ macro_rules! layers {
             pub async fn renew(&self, replay: bool) -> Result<(), Refusal> {
                 $(self.$layer.renew(replay).await?;)*
                 Ok(())
+            }
+
+            /// Every layer's serialized state as it stood at a position, folded from the log: whatever the layers are doing now.
+            ///
+            /// # Errors
+            /// When the log cannot be read.
+            pub fn folded(log: &dyn LogReader, sealer: &dyn Sealer, until: Seq) -> Result<Vec<(&'static str, Vec<u8>)>, Refusal> {
+                Ok(vec![$((stringify!($layer), folded::<$State>(log, sealer, until)?)),*])
             }
 
             /// Every layer's serialized state, for digests and tests.

@@ -13,10 +13,10 @@ use crate::decider::Decider;
 use crate::handle::Slot;
 use crate::log::{Append, Durability, Expected, LogHandle};
 use athena_schemas::context::Context;
-use athena_schemas::envelope::{Draft, Meta, Record};
+use athena_schemas::envelope::{Draft, Meta, Record, Seq};
 use athena_schemas::id::CommandId;
 use athena_schemas::operation::Decision;
-use athena_schemas::ports::{Answer, LogError, Sealer};
+use athena_schemas::ports::{Answer, LogError, LogReader, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
@@ -213,16 +213,7 @@ impl<D: Decider> Running<D> {
                 .and_then(|(version, bytes)| Some((version, postcard::from_bytes::<D>(&bytes).ok()?)))
                 .unwrap_or_default();
             let from = version;
-            loop {
-                let page = reader.read_stream(D::LAYER, version, PAGE).map_err(Refusal::from)?;
-                let Some(last) = page.last() else { break };
-                version = last.version;
-                for record in &page {
-                    if let Some(event) = record.event::<D::Event>(&*args.sealer)? {
-                        state.evolve(&record.draft.meta, &event);
-                    }
-                }
-            }
+            version = fold(&mut state, version, Seq::MAX, &*reader, &*args.sealer)?;
             Ok::<_, Refusal>((state, version, from))
         })
         .await??;
@@ -353,6 +344,46 @@ impl<D: Decider> Running<D> {
             }
         })
     }
+}
+
+/// Folds what happened after `version` of a layer's stream, up to a position of the log, into its state. Answers the version it
+/// then stands at.
+fn fold<D: Decider>(
+    state: &mut D,
+    mut version: u64,
+    until: Seq,
+    reader: &dyn LogReader,
+    sealer: &dyn Sealer,
+) -> Result<u64, Refusal> {
+    loop {
+        let page = reader.read_stream(D::LAYER, version, PAGE)?;
+        if page.is_empty() {
+            return Ok(version);
+        }
+        for record in &page {
+            if record.seq > until {
+                return Ok(version);
+            }
+            version = record.version;
+            if let Some(event) = record.event::<D::Event>(sealer)? {
+                state.evolve(&record.draft.meta, &event);
+            }
+        }
+    }
+}
+
+/// A layer's state as it stood at a position, folded from the log and serialized.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn folded<D: Decider>(
+    reader: &dyn LogReader,
+    sealer: &dyn Sealer,
+    until: Seq,
+) -> Result<Vec<u8>, Refusal> {
+    let mut state = D::default();
+    fold(&mut state, 0, until, reader, sealer)?;
+    postcard::to_stdvec(&state).map_err(|error| Refusal::internal(error.to_string()))
 }
 
 /// The number of a command's event; a command has far fewer than fit.

@@ -161,8 +161,24 @@ impl Library {
         options: &Options,
     ) -> Result<Self, Refusal> {
         let library = Self::open(Options { folder: None, model: options.model.clone() }).map_err(unread)?;
-        let mut projections = library.projections();
-        let mut after = 0;
+        library.drive(reader, sealer, seq, &mut |_| true)?;
+        Ok(library)
+    }
+
+    /// Has all read models of a library that nobody else drives see the events up to a position. `told` hears how far it has
+    /// come, and answers whether to go on.
+    ///
+    /// # Errors
+    /// When the log cannot be read; [`Code::Cancelled`] when `told` answers no.
+    pub fn drive(
+        &self,
+        reader: &dyn LogReader,
+        sealer: &dyn Sealer,
+        seq: Seq,
+        told: &mut dyn FnMut(Seq) -> bool,
+    ) -> Result<(), Refusal> {
+        let mut projections = self.projections();
+        let mut after = self.position();
         while after < seq {
             let limit = PAGE.min(usize::try_from(seq - after).unwrap_or(PAGE));
             let records = reader.read(after, limit)?;
@@ -178,8 +194,11 @@ impl Library {
                 projection.apply(&batch).map_err(unread)?;
             }
             after = last;
+            if !told(after) {
+                return Err(Refusal::new(Code::Cancelled, "given up"));
+            }
         }
-        Ok(library)
+        Ok(())
     }
 
     /// Its projections, for whoever drives them. Each call gives handles on the same ones.

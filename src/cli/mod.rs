@@ -75,7 +75,7 @@ pub(crate) struct Globals {
     /// Say more on stderr; twice for even more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// Answer as of a position in the log, or a time
+    /// Answer as of a position in the log, or a time: for what is read (recall, search, log, lists, call of a query)
     #[arg(long, global = true, value_name = "SEQ|TIME")]
     pub(crate) at: Option<String>,
     /// Answer every question with yes

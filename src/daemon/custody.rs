@@ -7,9 +7,11 @@ use super::server::Parts;
 use crate::clock::Clock;
 use crate::files::{bytes_below, write_private};
 use crate::filter::Filter;
+use crate::history::{difference, standing};
 use athena_actors::keys::KeyStore;
 use athena_actors::log::{Checkpoint, LogHandle, Order, Signer};
 use athena_schemas::envelope::Seq;
+use athena_schemas::ports::LogReader;
 use athena_schemas::refusal::{Code, Refusal};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -40,6 +42,8 @@ pub(crate) fn is_ours(op: &str) -> bool {
             | "log/compact"
             | "log/checkpoint"
             | "log/materialise"
+            | "log/standing"
+            | "log/difference"
             | "keys/status"
             | "keys/rotate"
             | "keys/backup"
@@ -75,6 +79,19 @@ struct Materialise {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct At {
+    seq: Seq,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Between {
+    from: Seq,
+    to: Seq,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct KeysBackup {
     passphrase: String,
 }
@@ -90,6 +107,32 @@ pub(crate) async fn answer(call: &Call, parts: &Parts, more: &mpsc::Sender<Reply
         "log/export" => custody.export(read(call)?, progress).await,
         "log/backup" => custody.backup(read(call)?, progress).await,
         "log/materialise" => custody.materialise(read(call)?, progress).await,
+        "log/standing" => {
+            let At { seq } = read(call)?;
+            let (log, sealer) = (parts.log.clone(), parts.sealer.clone());
+            let mut progress = progress;
+            blocking(move || {
+                let seq = known(&*log, seq)?;
+                let parts = standing(&*log, &*sealer, seq, &mut |done, total| progress.tell(done, total))?;
+                let placed = parts.into_iter().map(|part| {
+                    let mut part = json_of(part)?;
+                    part.as_object_mut().map(|part| part.insert("seq".into(), json!(seq)));
+                    Ok(part)
+                });
+                placed.collect::<Result<Vec<_>, Refusal>>().map(Value::from)
+            })
+            .await
+        }
+        "log/difference" => {
+            let Between { from, to } = read(call)?;
+            let (log, sealer) = (parts.log.clone(), parts.sealer.clone());
+            let mut progress = progress;
+            blocking(move || {
+                let (from, to) = (known(&*log, from)?, known(&*log, to)?);
+                json_of(difference(&*log, &*sealer, from, to, &mut |done, total| progress.tell(done, total))?)
+            })
+            .await
+        }
         "log/compact" => custody.compact().await,
         "log/checkpoint" => json_of(custody.checkpoint().await?),
         "keys/status" => json_of(custody.keys.status()),
@@ -165,11 +208,7 @@ impl Custody {
         self.log.barrier().await?;
         blocking(move || {
             let Materialise { folder, seq } = wanted;
-            let head = self.log.reader().head();
-            if seq > head {
-                return Err(Refusal::not_found(format!("there is no event at position {seq}"))
-                    .hint(format!("the log ends at {head}")));
-            }
+            let seq = known(&*self.log.reader(), seq)?;
             let mut told = |done, total| progress.tell(done, total);
             let (events, chain) = self.log.copy_to(&folder.join("log"), seq, None, &mut told)?;
             self.keys.copy_to(&folder.join("keys"), seq)?;
@@ -200,6 +239,16 @@ impl Progress {
             Reply { more: true, ..Reply::result(self.id, json!({ "done": done, "total": total }), None) };
         !matches!(self.more.try_send(reply), Err(mpsc::error::TrySendError::Closed(_)))
     }
+}
+
+/// A position that the log has reached.
+fn known(log: &dyn LogReader, seq: Seq) -> Result<Seq, Refusal> {
+    let head = log.head();
+    if seq > head {
+        return Err(Refusal::not_found(format!("there is no event at position {seq}"))
+            .hint(format!("the log ends at {head}")));
+    }
+    Ok(seq)
 }
 
 fn read<T: DeserializeOwned>(call: &Call) -> Result<T, Refusal> {
