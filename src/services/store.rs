@@ -10,7 +10,7 @@ use athena_schemas::layers::store::{
 };
 use athena_schemas::ports::Answer;
 use athena_schemas::refusal::{Code, Refusal};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result<Answer, Refusal> {
     match service {
@@ -107,9 +107,7 @@ async fn relocate(house: &House, cx: &Context, op: Move) -> Result<Answer, Refus
         let name = layer.as_str();
         let moved =
             house.follow(cx, name, &format!("{name}/relocate"), json!({"ids": ids, "to": op.to})).await?;
-        // The layers' own words for it.
-        let count = ["matched", "changed"].iter().find_map(|name| moved.value.get(*name)?.as_u64());
-        changed += count.unwrap_or(0);
+        changed += moved.value.get("matched").and_then(Value::as_u64).unwrap_or(0);
         seq = moved.seq.or(seq);
     }
     if changed == 0 {

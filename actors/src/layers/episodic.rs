@@ -1,6 +1,7 @@
 //! The episodic layer: what happened. Content is never edited; annotations are events of their own.
 
 use super::check;
+use super::placing::{moved, put_back};
 use super::shelf::{Digest, Shelf, digest};
 use crate::decider::Decider;
 use athena_schemas::context::{Context, Scope};
@@ -158,18 +159,12 @@ impl Commands for State {
         changed(self.shelf.visible(cx, &op.ids, true), false, |ids| Restored { ids }.into())
     }
 
-    fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Forgot>, Refusal> {
-        check::count("ids", op.ids.len(), check::ITEMS)?;
-        let to = op.to;
-        changed(self.shelf.visible(cx, &op.ids, false), false, |ids| Relocated { ids, to }.into())
+    fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Moved>, Refusal> {
+        moved(op, |ids| self.shelf.visible(cx, ids, false), |ids, to| Relocated { ids, to }.into())
     }
 
     fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
-        check::count("items", op.items.len(), check::ITEMS)?;
-        let items = op.items.len() as u32;
-        // An event each, so that erasing one item takes nothing from the others.
-        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
-        Ok(Decision::many(events, PutBack { items, seq: 0 }))
+        put_back(op)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The graph layer: one entity under all its names, edges that are closed and never deleted, merges that can be undone.
 
 use super::check;
+use super::placing::{moved, put_back};
 use super::shelf::{Digest, Shelf, digest};
 use crate::decider::Decider;
 use athena_schemas::context::{Context, Scope};
@@ -342,22 +343,11 @@ impl Commands for State {
     }
 
     fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Moved>, Refusal> {
-        check::count("ids", op.ids.len(), check::ITEMS)?;
-        let ids = self.entities.visible(cx, &op.ids, false);
-        let matched = ids.len() as u32;
-        Ok(if ids.is_empty() {
-            Decision::nothing(Moved { matched, seq: None })
-        } else {
-            Decision::one(Relocated { ids, to: op.to }, Moved { matched, seq: Some(0) })
-        })
+        moved(op, |ids| self.entities.visible(cx, ids, false), |ids, to| Relocated { ids, to }.into())
     }
 
     fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
-        check::count("items", op.items.len(), check::ITEMS)?;
-        let items = op.items.len() as u32;
-        // An event each, so that erasing one item takes nothing from the others.
-        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
-        Ok(Decision::many(events, PutBack { items, seq: 0 }))
+        put_back(op)
     }
 }
 

@@ -7,6 +7,7 @@ pub mod consolidation;
 pub mod episodic;
 pub mod graph;
 pub mod meta;
+pub mod placing;
 pub mod procedural;
 pub mod prospective;
 pub mod rag;

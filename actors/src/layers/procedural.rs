@@ -1,6 +1,7 @@
 //! The procedural layer: code under names, in versions that are never lost.
 
 use super::check;
+use super::placing::moved;
 use super::shelf::{Digest, Shelf, digest};
 use crate::decider::Decider;
 use athena_schemas::context::{Context, Scope};
@@ -220,15 +221,8 @@ impl Commands for State {
         Ok(Decision::one(event, Ack::of(id.clone())))
     }
 
-    fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Changed>, Refusal> {
-        check::count("ids", op.ids.len(), check::ITEMS)?;
-        let ids = self.shelf.visible(cx, &op.ids, false);
-        let changed = ids.len() as u32;
-        Ok(if ids.is_empty() {
-            Decision::nothing(Changed { changed, seq: None })
-        } else {
-            Decision::one(Relocated { ids, to: op.to }, Changed { changed, seq: Some(0) })
-        })
+    fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Moved>, Refusal> {
+        moved(op, |ids| self.shelf.visible(cx, ids, false), |ids, to| Relocated { ids, to }.into())
     }
 }
 

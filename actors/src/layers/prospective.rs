@@ -1,6 +1,7 @@
 //! The prospective layer: tasks and goals with a checked life, and triggers that only notify.
 
 use super::check;
+use super::placing::{moved, put_back};
 use super::shelf::Shelf;
 use crate::decider::Decider;
 use athena_schemas::context::Context;
@@ -279,24 +280,20 @@ impl Commands for State {
     }
 
     fn relocate(&self, cx: &Context, op: Relocate) -> Result<Decision<Event, Moved>, Refusal> {
-        check::count("ids", op.ids.len(), check::ITEMS)?;
-        let mut ids = self.tasks.visible(cx, &op.ids, false);
-        ids.extend(self.goals.visible(cx, &op.ids, false));
-        ids.extend(self.triggers.visible(cx, &op.ids, false));
-        let matched = ids.len() as u32;
-        Ok(if ids.is_empty() {
-            Decision::nothing(Moved { matched, seq: None })
-        } else {
-            Decision::one(Relocated { ids, to: op.to }, Moved { matched, seq: Some(0) })
-        })
+        let here = |ids: &[Id]| {
+            let (goals, triggers) = (&self.goals, &self.triggers);
+            [
+                self.tasks.visible(cx, ids, false),
+                goals.visible(cx, ids, false),
+                triggers.visible(cx, ids, false),
+            ]
+            .concat()
+        };
+        moved(op, here, |ids, to| Relocated { ids, to }.into())
     }
 
     fn revert(&self, _: &Context, op: Revert) -> Result<Decision<Event, PutBack>, Refusal> {
-        check::count("items", op.items.len(), check::ITEMS)?;
-        let items = op.items.len() as u32;
-        // An event each, so that erasing one item takes nothing from the others.
-        let events = op.items.into_iter().map(|past| Reverted { items: vec![past] }.into()).collect();
-        Ok(Decision::many(events, PutBack { items, seq: 0 }))
+        put_back(op)
     }
 }
 

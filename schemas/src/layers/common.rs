@@ -1,8 +1,13 @@
 //! Shapes that several layers share.
 
+use crate::context::Scope;
 use crate::id::Id;
+use crate::operation::{Audience, Operation, Traits};
 use crate::refusal::Refusal;
+use crate::risk::Risk;
+use crate::undo::{Undo, Undoable};
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// RFC 3339, such as `2026-11-20T10:31:04Z`. A date alone means its midnight, a time without a zone means UTC.
@@ -259,6 +264,80 @@ pub struct Past<T> {
     pub id: Id,
     /// How it stood; missing where it was not there yet.
     pub to: Option<T>,
+}
+
+/// How an item of a layer stood, whole enough to be put back.
+pub trait Imaged: DeserializeOwned {
+    /// Parameters of the layer's `revert` that its example test runs.
+    const EXAMPLE: &'static str;
+}
+
+/// Put items back as they stood: how changes are undone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Revert", bound = "")]
+pub struct Revert<I> {
+    /// The items.
+    #[schemars(schema_with = "crate::operation::any")]
+    pub items: Vec<Past<I>>,
+}
+
+/// How many items were put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PutBack {
+    /// How many items.
+    pub items: u32,
+    /// Position in the log.
+    pub seq: u64,
+}
+
+impl<I: Imaged> Operation for Revert<I> {
+    type Returns = PutBack;
+    const TRAITS: Traits =
+        Traits { risk: Risk::Medium, audience: Audience::System, example: I::EXAMPLE, ..Traits::DEFAULT };
+}
+
+/// Items stand again as they stood before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted<I> {
+    /// The items.
+    pub items: Vec<Past<I>>,
+}
+
+impl<I> Undoable for Reverted<I> {
+    fn undo(&self) -> Undo {
+        Undo::items(self.items.iter().map(|past| &past.id))
+    }
+}
+
+/// Put items into another scope, one they were meant for; an entity takes its edges along. `store/move` calls it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Relocate {
+    /// The items.
+    pub ids: Vec<Id>,
+    /// Where they belong.
+    pub to: Scope,
+}
+
+/// How many items were moved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Moved {
+    /// How many.
+    pub matched: u32,
+    /// Position in the log; missing where nothing was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+impl Operation for Relocate {
+    type Returns = Moved;
+    const TRAITS: Traits = Traits {
+        risk: Risk::Medium,
+        audience: Audience::System,
+        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
+        ..Traits::DEFAULT
+    };
 }
 
 /// What forgetting means.

@@ -3,8 +3,9 @@
 use crate::context::Scope;
 use crate::id::Id;
 use crate::layers::common::{
-    Ack, Forgetting, Hit, Object, Origin, Paged, Past, Prov, Range, Time, fifty, ten,
+    self, Ack, Forgetting, Hit, Imaged, Object, Origin, Paged, Prov, Range, Time, fifty, ten,
 };
+pub use crate::layers::common::{Moved, PutBack, Relocate};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -234,54 +235,6 @@ impl Operation for Restore {
         audience: Audience::Human,
         tags: &["undo"],
         example: r#"{"ids": ["$id"]}"#,
-        ..Traits::DEFAULT
-    };
-}
-
-/// Put events into another scope, one they were meant for. `store/move` calls it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Relocate {
-    /// The events.
-    pub ids: Vec<Id>,
-    /// Where they belong.
-    pub to: Scope,
-}
-
-impl Operation for Relocate {
-    type Returns = Forgot;
-    const TRAITS: Traits = Traits {
-        risk: Risk::Medium,
-        audience: Audience::System,
-        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
-        ..Traits::DEFAULT
-    };
-}
-
-/// Put items back as they stood: how changes are undone.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Revert {
-    /// The items.
-    #[schemars(schema_with = "crate::operation::any")]
-    pub items: Vec<Past<Image>>,
-}
-
-/// How many items were put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PutBack {
-    /// How many items.
-    pub items: u32,
-    /// Position in the log.
-    pub seq: u64,
-}
-
-impl Operation for Revert {
-    type Returns = PutBack;
-    const TRAITS: Traits = Traits {
-        risk: Risk::Medium,
-        audience: Audience::System,
-        example: r#"{"items": [{"id": "ep_0", "to": null}]}"#,
         ..Traits::DEFAULT
     };
 }
@@ -654,12 +607,15 @@ pub struct Image {
     pub meta: String,
 }
 
-/// Items stand again as they stood before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
-    /// The items.
-    pub items: Vec<Past<Image>>,
+impl Imaged for Image {
+    const EXAMPLE: &'static str = r#"{"items": [{"id": "ep_0", "to": null}]}"#;
 }
+
+/// Put items back as they stood: how changes are undone.
+pub type Revert = common::Revert<Image>;
+
+/// Items stand again as they stood before.
+pub type Reverted = common::Reverted<Image>;
 
 crate::undo! {
     Remembered(it) => Undo::items([&it.id]),
@@ -670,5 +626,4 @@ crate::undo! {
     },
     Restored(it) => Undo::items(&it.ids),
     Relocated(it) => Undo::items(&it.ids),
-    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

@@ -4,7 +4,8 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Hit, Object, Origin, Past, Prov, Time, ten};
+use crate::layers::common::{self, Ack, Hit, Imaged, Object, Origin, Prov, Time, ten};
+pub use crate::layers::common::{Moved, PutBack, Relocate};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -273,63 +274,6 @@ impl Operation for RestoreEntity {
     type Returns = Ack;
     const TRAITS: Traits =
         Traits { audience: Audience::Human, tags: &["undo"], example: r#"{"id": "$id"}"#, ..Traits::DEFAULT };
-}
-
-/// Put entities with their edges into another scope. `store/move` calls it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Relocate {
-    /// The entities.
-    pub ids: Vec<Id>,
-    /// Where they belong.
-    pub to: Scope,
-}
-
-impl Operation for Relocate {
-    type Returns = Moved;
-    const TRAITS: Traits = Traits {
-        audience: Audience::System,
-        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
-        ..Traits::DEFAULT
-    };
-}
-
-/// How many entities were moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Moved {
-    /// How many.
-    pub matched: u32,
-    /// Position in the log; missing where nothing was moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
-}
-
-/// Put items back as they stood: how changes are undone.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Revert {
-    /// The items.
-    #[schemars(schema_with = "crate::operation::any")]
-    pub items: Vec<Past<Image>>,
-}
-
-/// How many items were put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PutBack {
-    /// How many items.
-    pub items: u32,
-    /// Position in the log.
-    pub seq: u64,
-}
-
-impl Operation for Revert {
-    type Returns = PutBack;
-    const TRAITS: Traits = Traits {
-        risk: Risk::Medium,
-        audience: Audience::System,
-        example: r#"{"items": [{"id": "en_0", "to": null}]}"#,
-        ..Traits::DEFAULT
-    };
 }
 
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -740,12 +684,15 @@ pub enum Image {
     },
 }
 
-/// Items stand again as they stood before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
-    /// The items.
-    pub items: Vec<Past<Image>>,
+impl Imaged for Image {
+    const EXAMPLE: &'static str = r#"{"items": [{"id": "en_0", "to": null}]}"#;
 }
+
+/// Put items back as they stood: how changes are undone.
+pub type Revert = common::Revert<Image>;
+
+/// Items stand again as they stood before.
+pub type Reverted = common::Reverted<Image>;
 
 crate::undo! {
     EntityAdded(it) => Undo::items([&it.id]),
@@ -757,5 +704,4 @@ crate::undo! {
     EntityDeleted(it) => Undo::items([&it.id]),
     EntityRestored(it) => Undo::items([&it.id]),
     Relocated(it) => Undo::items(&it.ids),
-    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }

@@ -3,6 +3,7 @@
 use crate::context::Scope;
 use crate::id::Id;
 use crate::layers::common::{Ack, Hit, Object, Origin, Paged, Range, Time, fifty, ten};
+pub use crate::layers::common::{Moved, Relocate};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
 use schemars::JsonSchema;
@@ -221,36 +222,6 @@ impl Operation for NoteExecution {
     const TRAITS: Traits = Traits {
         audience: Audience::System,
         example: r#"{"name": "boil_water", "version": 1, "run": "$run", "ok": true, "duration_ms": 3}"#,
-        ..Traits::DEFAULT
-    };
-}
-
-/// Put procedures into another scope, one they were meant for. `store/move` calls it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Relocate {
-    /// The procedures.
-    pub ids: Vec<Id>,
-    /// Where they belong.
-    pub to: Scope,
-}
-
-/// How many items were changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Changed {
-    /// How many.
-    pub changed: u32,
-    /// Position in the log; missing where nothing was changed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
-}
-
-impl Operation for Relocate {
-    type Returns = Changed;
-    const TRAITS: Traits = Traits {
-        risk: Risk::Medium,
-        audience: Audience::System,
-        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
         ..Traits::DEFAULT
     };
 }

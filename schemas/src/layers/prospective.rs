@@ -4,9 +4,9 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{Ack, Paged, Past, Time, fifty};
+use crate::layers::common::{self, Ack, Imaged, Paged, Time, fifty};
+pub use crate::layers::common::{Moved, PutBack, Relocate};
 use crate::operation::{Audience, Operation, Traits};
-use crate::risk::Risk;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -375,63 +375,6 @@ impl Operation for RemoveTrigger {
         Traits { tags: &["remind", "cancel"], example: r#"{"id": "$id"}"#, ..Traits::DEFAULT };
 }
 
-/// Put tasks, goals or triggers into another scope. `store/move` calls it.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Relocate {
-    /// The items.
-    pub ids: Vec<Id>,
-    /// Where they belong.
-    pub to: Scope,
-}
-
-impl Operation for Relocate {
-    type Returns = Moved;
-    const TRAITS: Traits = Traits {
-        audience: Audience::System,
-        example: r#"{"ids": ["$id"], "to": {"project": "test"}}"#,
-        ..Traits::DEFAULT
-    };
-}
-
-/// How many items were moved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Moved {
-    /// How many.
-    pub matched: u32,
-    /// Position in the log; missing where nothing was moved.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seq: Option<u64>,
-}
-
-/// Put items back as they stood: how changes are undone.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Revert {
-    /// The items.
-    #[schemars(schema_with = "crate::operation::any")]
-    pub items: Vec<Past<Image>>,
-}
-
-/// How many items were put back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct PutBack {
-    /// How many items.
-    pub items: u32,
-    /// Position in the log.
-    pub seq: u64,
-}
-
-impl Operation for Revert {
-    type Returns = PutBack;
-    const TRAITS: Traits = Traits {
-        risk: Risk::Medium,
-        audience: Audience::System,
-        example: r#"{"items": [{"id": "ta_0", "to": null}]}"#,
-        ..Traits::DEFAULT
-    };
-}
-
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// Get a task by its id.
@@ -779,12 +722,15 @@ pub enum Thing {
     },
 }
 
-/// Items stand again as they stood before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reverted {
-    /// The items.
-    pub items: Vec<Past<Image>>,
+impl Imaged for Image {
+    const EXAMPLE: &'static str = r#"{"items": [{"id": "ta_0", "to": null}]}"#;
 }
+
+/// Put items back as they stood: how changes are undone.
+pub type Revert = common::Revert<Image>;
+
+/// Items stand again as they stood before.
+pub type Reverted = common::Reverted<Image>;
 
 crate::undo! {
     TaskCreated(it) => Undo::items([&it.id]),
@@ -794,5 +740,4 @@ crate::undo! {
     TriggerRegistered(it) => Undo::items([&it.id]),
     TriggerRemoved(it) => Undo::items([&it.id]),
     Relocated(it) => Undo::items(&it.ids),
-    Reverted(it) => Undo::items(it.items.iter().map(|past| &past.id)),
 }
