@@ -18,6 +18,8 @@ pub struct Config {
     pub approvals: Approvals,
     /// Embeddings.
     pub model: Model,
+    /// Consolidation.
+    pub consolidation: Consolidation,
 }
 
 /// Settings of the log.
@@ -107,17 +109,69 @@ pub struct Model {
     pub dir: Option<PathBuf>,
 }
 
+/// Settings of consolidation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consolidation {
+    /// The language model that is asked about what the first system is unsure of. None unless the user's own file names one:
+    /// a folder that somebody else wrote must not say where memories are sent.
+    pub model: Reasoner,
+}
+
+/// A language model and how much it is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reasoner {
+    /// `ollama`, `openai` (any server that speaks its chat completions) or `anthropic`; empty for none.
+    pub kind: String,
+    /// The address of the endpoint.
+    pub url: String,
+    /// The model's name there.
+    pub model: String,
+    /// `${VARIABLE}` of the environment or `${vault:TOKEN}`; empty for none.
+    pub key: String,
+    /// A call may take this long, seconds, 1 to 600.
+    pub timeout_s: u64,
+    /// Calls of one pass at most, up to 100.
+    pub calls: u32,
+    /// Tokens of one pass at most, sent and answered.
+    pub tokens: u64,
+    /// Whether scheduled passes ask, too, and not only `consolidation/reason`.
+    pub scheduled: bool,
+}
+
+impl Default for Reasoner {
+    fn default() -> Self {
+        Self {
+            kind: String::new(),
+            url: String::new(),
+            model: String::new(),
+            key: String::new(),
+            timeout_s: 60,
+            calls: 10,
+            tokens: 50_000,
+            scheduled: false,
+        }
+    }
+}
+
 impl Config {
     /// The settings of the user's file and of the working folder's, the nearer one winning field by field.
     ///
     /// # Errors
-    /// When a file is not TOML or has a field that does not exist; the message names file and field.
+    /// When a file is not TOML or has a field that does not exist, or one but the first says where memories are sent; the
+    /// message names file and field.
     pub fn load(files: &[PathBuf]) -> Result<Self, Refusal> {
         let mut merged = toml::Table::new();
-        for file in files {
+        for (at, file) in files.iter().enumerate() {
             let Ok(text) = std::fs::read_to_string(file) else { continue };
             let table: toml::Table = text.parse().map_err(|error| unreadable(file, &error))?;
             table.clone().try_into::<Self>().map_err(|error| unreadable(file, &error))?;
+            if at > 0 && table.get("consolidation").is_some_and(|section| section.get("model").is_some()) {
+                let own = files.first().map(|own| own.display().to_string()).unwrap_or_default();
+                return Err(unreadable(file, &"consolidation.model is the user's own to say")
+                    .hint(format!("move it to {own}")));
+            }
             merge(&mut merged, table);
         }
         merged.try_into().map_err(|error| Refusal::invalid(format!("the settings do not fit: {error}")))
@@ -195,6 +249,23 @@ mod tests {
         std::fs::write(&file, "[sandbox]\nwarmth = 1\n").unwrap();
         let refusal = Config::load(std::slice::from_ref(&file)).unwrap_err();
         assert!(refusal.message.contains("warmth"), "{refusal}");
+    }
+
+    #[test]
+    fn a_folder_does_not_say_where_memories_are_sent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (user, near) = (dir.path().join("config.toml"), dir.path().join("athena.toml"));
+        let model = "[consolidation.model]\nkind = \"ollama\"\nurl = \"http://127.0.0.1:11434\"\n";
+        std::fs::write(&near, model).unwrap();
+        let refusal = Config::load(&[user.clone(), near.clone()]).unwrap_err();
+        assert!(refusal.message.contains("athena.toml") && refusal.hint.contains("config.toml"), "{refusal}");
+        std::fs::rename(&near, &user).unwrap();
+        let config = Config::load(&[user, near]).unwrap();
+        assert_eq!(
+            (config.consolidation.model.kind.as_str(), config.consolidation.model.calls),
+            ("ollama", 10)
+        );
+        assert!(Config::default().consolidation.model.kind.is_empty());
     }
 
     #[test]

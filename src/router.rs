@@ -13,8 +13,9 @@ use athena_schemas::catalog::{self, Call, Service};
 use athena_schemas::context::{Caller, Context, Party};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::CommandId;
+use athena_schemas::layers::procedural::{self, Learn};
 use athena_schemas::operation::{Audience, Entry};
-use athena_schemas::ports::{Answer, BoxFuture, LogReader, Request, Views};
+use athena_schemas::ports::{Answer, BoxFuture, Called, LogReader, Request, Views};
 use athena_schemas::refusal::{Code, Refusal};
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,6 +54,9 @@ pub trait Tools: Send + Sync {
 pub trait Services: Send + Sync {
     /// Makes a call.
     fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>>;
+
+    /// Judges code that is to be learned, before it is; what the judgement is goes to the decision.
+    fn judged<'a>(&'a self, cx: &'a Context, op: &'a Learn) -> BoxFuture<'a, Result<Option<Value>, Refusal>>;
 
     /// Destroys what a command just recorded is to be erased.
     fn erased(&self) -> BoxFuture<'_, Result<(), Refusal>>;
@@ -145,13 +149,7 @@ impl Router {
         let _ = self.services.set(services);
     }
 
-    async fn route(&self, caller: &Caller, mut request: Request) -> Result<Answer, Refusal> {
-        if let Some(alias) = athena_schemas::aliases::find(&request.op) {
-            metrics::counter!("athena_older_names_total", "name" => alias.old).increment(1);
-            tracing::info!(old = alias.old, new = alias.op, "an operation was called by an older name");
-            request.params = alias.params(request.params);
-            request.op = alias.op.into();
-        }
+    async fn route(&self, caller: &Caller, request: Request) -> Result<Answer, Refusal> {
         let cx = self.context(caller, &request)?;
         if request.op.split_once('/').is_some_and(|(layer, _)| catalog::is_layer(layer)) {
             let entry = catalog::find(&request.op).ok_or_else(|| catalog::unknown(&request.op))?;
@@ -229,6 +227,9 @@ impl Router {
         } else {
             command
         };
+        if let catalog::Command::Procedural(procedural::Command::Learn(op)) = &command {
+            cx.evidence.proposal = self.services()?.judged(&cx, op).await?;
+        }
         let erases = erases(&command);
         let answer = self.parts.layers.decide(cx, command, Some(permit)).await?;
         if let Some(seq) = answer.seq {
@@ -275,14 +276,30 @@ impl Router {
 impl athena_schemas::ports::Router for Router {
     fn call<'a>(&'a self, caller: &'a Caller, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
         Box::pin(async move {
-            let (begun, op) = (Instant::now(), request.op.clone());
+            let (begun, at_ms) = (Instant::now(), self.parts.clock.now_ms());
+            let (request, older) = today(request);
+            let op = request.op.clone();
             let outcome = self.route(caller, request).await.map_err(crate::discreet::refusal);
             let ended = if outcome.is_ok() { "ok" } else { "refused" };
+            // What nobody offers is not counted: names that are made up would fill the memory.
+            if catalog::find(&op).is_some() {
+                let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.parts.views.called(Called { op: &op, older, at_ms, took_us, ok: outcome.is_ok() });
+            }
             metrics::histogram!("athena_operation_duration_seconds", "op" => op, "outcome" => ended)
                 .record(begun.elapsed().as_secs_f64());
             outcome
         })
     }
+}
+
+/// A request as it is made today, and the older name it came by.
+fn today(request: Request) -> (Request, Option<&'static str>) {
+    let Some(alias) = athena_schemas::aliases::find(&request.op) else { return (request, None) };
+    metrics::counter!("athena_older_names_total", "name" => alias.old).increment(1);
+    tracing::info!(old = alias.old, new = alias.op, "an operation was called by an older name");
+    let params = alias.params(request.params);
+    (Request { params, op: alias.op.into(), ..request }, Some(alias.old))
 }
 
 /// Who may call what. Approving and revealing are not on the agent's bus at all.

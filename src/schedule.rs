@@ -12,8 +12,9 @@ use std::time::Duration;
 /// How often it looks whether something is due.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Looks and acts until the router is gone.
-pub(crate) async fn consolidation(router: Weak<Router>) {
+/// Looks and acts until the router is gone. A language model is asked about what passes are unsure of where the settings say
+/// so.
+pub(crate) async fn consolidation(router: Weak<Router>, reasons: bool) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick comes at once; a store that was just opened has better things to do.
@@ -21,20 +22,27 @@ pub(crate) async fn consolidation(router: Weak<Router>) {
     loop {
         ticks.tick().await;
         let Some(router) = router.upgrade() else { return };
-        if let Err(refusal) = pass(&router).await {
+        if let Err(refusal) = pass(&router, reasons).await {
             tracing::warn!(%refusal, "a scheduled consolidation did not run");
         }
     }
 }
 
 /// One pass in each scope that is due.
-pub(crate) async fn pass(router: &Router) -> Result<usize, Refusal> {
+pub(crate) async fn pass(router: &Router, reasons: bool) -> Result<usize, Refusal> {
     let due = call(router, "consolidation/due", json!({}), &Caller::system()).await?;
     let due: Vec<DueScope> =
         serde_json::from_value(due).map_err(|error| Refusal::internal(error.to_string()))?;
     for DueScope { scope, strategy } in &due {
         let caller = Caller { scope: scope.clone(), holds: scope.clone(), ..Caller::system() };
-        call(router, "consolidation/consolidate", json!({"strategy": strategy}), &caller).await?;
+        let run = call(router, "consolidation/consolidate", json!({"strategy": strategy}), &caller).await?;
+        if reasons && !run["run"].is_null() {
+            // The pass stands, whatever a model says or fails to say.
+            let asked = call(router, "consolidation/reason", json!({"run": run["run"]}), &caller).await;
+            if let Err(refusal) = asked {
+                tracing::warn!(%refusal, "no language model was asked");
+            }
+        }
     }
     Ok(due.len())
 }

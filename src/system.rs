@@ -10,6 +10,7 @@ use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
 use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
+use crate::services::consolidation::Reasoner;
 use crate::services::erasure::Erasure;
 use crate::toolbox::{Learnt, Toolbox};
 use athena_actors::dispatch::Layers;
@@ -136,10 +137,16 @@ impl System {
 
         let layers = Layers::default();
         let tokenizer = Tokenizer::new(log.clone(), keys.clone(), sealer.clone());
-        let ledger =
-            Pinned { pins: layers.upstream.clone(), clock: clock.clone(), tokenizer: tokenizer.clone() };
+        let ledger = Arc::new(Pinned {
+            pins: layers.upstream.clone(),
+            clock: clock.clone(),
+            tokenizer: tokenizer.clone(),
+        });
+        let model = &options.config.consolidation.model;
+        let reasoner = Reasoner::of(model, ledger.clone())?;
+        let reasons = reasoner.is_some() && model.scheduled;
         let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
-        let upstreams = Upstreams::new(Arc::new(ledger), catalogues);
+        let upstreams = Upstreams::new(ledger, catalogues);
         let upstreams = if options.sandbox { upstreams.keeping() } else { upstreams };
         let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
         let router = Router::new(Parts {
@@ -203,8 +210,11 @@ impl System {
                 .or_else(|| temporary.as_ref().map(|t| t.0.clone()))
                 .unwrap_or_default(),
             runs: runs.clone(),
+            workers: options.sandbox,
+            guard: guard.clone(),
             tokenizer: tokenizer.clone(),
             upstreams: upstreams.clone(),
+            reasoner,
             router: Arc::downgrade(&router),
         };
         router.complete(Arc::new(outside), Arc::new(house));
@@ -248,7 +258,7 @@ impl System {
                 tracing::warn!(%refusal, "an erasure is not finished");
             }
         });
-        tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router)));
+        tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
         Ok(system)
     }
 

@@ -63,7 +63,7 @@ impl Bench {
     async fn call(&self, op: &str, params: Value) -> Result<Value, Refusal> {
         let mut caller = self.caller.clone();
         // Whoever asks does not answer, and values are shown to people only.
-        if matches!(op, "approval/grant" | "approval/deny" | "privacy/reveal") {
+        if matches!(op, "approval/grant" | "approval/deny" | "privacy/reveal" | "privacy/keep") {
             (caller.party, caller.channel, caller.name) = (Party::Human, Channel::Cli, "ana".into());
         }
         self.router.call(&caller, Request::new(op, params)).await.map(|answer| answer.value)
@@ -101,6 +101,15 @@ impl Bench {
         let mut names = Names::from([("$id", id)]);
         if entry.layer == "consolidation" {
             let run = self.call("consolidation/consolidate", json!({})).await.unwrap()["run"].clone();
+            if matches!(entry.name, "accept" | "reject" | "judge") {
+                let asked = json!({"model": "ollama/example", "prompt": 1, "calls": 1, "failed": 0, "dropped": 0,
+                    "tokens_in": 9, "tokens_out": 3});
+                let claim =
+                    json!({"content": "tea is in the tin", "sources": [names["$id"]], "confidence": 0.7});
+                let note = json!({"of": run, "asked": asked, "claims": [claim]});
+                let noted = self.call("consolidation/note_reasoning", note).await.unwrap();
+                names.insert("$proposal", noted["proposals"][0].clone());
+            }
             names.insert("$run", run);
         }
         names

@@ -62,3 +62,25 @@ fn versions_are_commits_that_a_rebuild_makes_again() {
     store.json(&["rebuild", "repository"]);
     assert_eq!(versions(&store), before);
 }
+
+#[test]
+fn code_is_judged_when_it_is_learned() {
+    let store = Store::new();
+    let critical = "const part = 'ev';\nreturn globalThis[part + 'al'](input.code);";
+    let params = json!({"name": "any", "language": "ts", "code": critical, "description": "Runs anything."});
+    let output = store.run(&["--json", "call", "procedural/learn", &params.to_string()]);
+    assert!(!output.status.success(), "{}", text(&output.stdout));
+    let refusal = text(&output.stderr) + &text(&output.stdout);
+    assert!(refusal.contains("denied") && refusal.contains("line 2"), "{refusal}");
+    let listed = store.json(&["call", "procedural/list", "{}"]);
+    assert_eq!(listed["items"], json!([]), "nothing was kept");
+
+    // What a person would be asked about is learned with its label, and says why.
+    let code = "return await athena.episodic.forget({ sel: { ids: input.ids }, mode: 'hide' });";
+    let learned = learn(&store, "hide", code);
+    assert_eq!(learned["risk"], "HIGH", "{learned}");
+    let info = store.json(&["call", "procedural/get", r#"{"name": "hide"}"#]);
+    assert_eq!(info["risk"], "HIGH", "{info}");
+    let plain = learn(&store, "add", "return input.a + input.b");
+    assert_eq!((&plain["risk"], plain.get("reasons")), (&json!("LOW"), None), "{plain}");
+}

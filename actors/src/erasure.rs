@@ -9,10 +9,10 @@ use athena_schemas::envelope::{KeyRef, Kind, Record, Seq, Versioned};
 use athena_schemas::event::Event;
 use athena_schemas::id::{EventId, Id};
 use athena_schemas::layers::common::Forgetting;
-use athena_schemas::layers::{episodic, semantic};
+use athena_schemas::layers::{consolidation, episodic, semantic};
 use athena_schemas::ports::{LogReader, Opened, Sealer};
 use athena_schemas::refusal::Refusal;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Records read at once.
 const PAGE: usize = 1_024;
@@ -78,18 +78,33 @@ pub fn holders(
     let mut found = Holders::default();
     let mut needles: BTreeSet<String> = ids.iter().map(Id::to_string).collect();
     let (mut vaults, mut runs) = (HashSet::new(), HashSet::new());
-    let mut first_run = None;
+    let (mut first_run, mut proposals) = (None, HashMap::new());
     each(reader, 0, until, |record| {
         if record.draft.stream.starts_with("run/") {
             first_run.get_or_insert(record.seq);
         }
-        if record.draft.meta.at_ms < since || !makes_or_annotates(record.draft.kind) {
+        // A proposal is older than the fact it became.
+        let kind = record.draft.kind;
+        let old = record.draft.meta.at_ms < since && kind != consolidation::Proposed::KIND;
+        if old || !makes_or_annotates(kind) {
             return Ok(());
         }
-        let Some(own) = record.event::<Event>(sealer)?.and_then(|event| own(&event, ids)) else {
-            return Ok(());
-        };
+        let Some(event) = record.event::<Event>(sealer)? else { return Ok(()) };
         let meta = &record.draft.meta;
+        match &event {
+            Event::Consolidation(consolidation::Event::Proposed(it)) => {
+                proposals.insert(it.id.clone(), (meta.key.clone(), record.draft.id));
+            }
+            // The text of a fact that was proposed stands in the proposal, too.
+            Event::Consolidation(consolidation::Event::Judged(it))
+                if it.fact.as_ref().is_some_and(|fact| ids.contains(fact)) =>
+            {
+                let held = proposals.get(&it.id).cloned();
+                found.events.extend(held.and_then(|(key, id)| Some((key?, id))));
+            }
+            _ => {}
+        }
+        let Some(own) = own(&event, ids) else { return Ok(()) };
         found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
         vaults.insert(meta.scope.vault().to_owned());
         runs.extend(meta.run.iter().map(|run| format!("run/{run}")));
@@ -150,6 +165,8 @@ fn makes_or_annotates(kind: Kind) -> bool {
         semantic::Stored::KIND,
         semantic::Retracted::KIND,
         semantic::Reverted::KIND,
+        consolidation::Proposed::KIND,
+        consolidation::Judged::KIND,
     ]
     .contains(&kind)
 }
@@ -172,6 +189,9 @@ fn own(event: &Event, ids: &HashSet<Id>) -> Option<String> {
             let past = it.items.first()?;
             let reason = past.to.as_ref().and_then(|to| to.reason.clone());
             return ids.contains(&past.id).then(|| reason.unwrap_or_default());
+        }
+        Event::Consolidation(consolidation::Event::Proposed(it)) => {
+            return it.sources.iter().any(|id| ids.contains(id)).then(|| it.content.clone());
         }
         _ => return None,
     };

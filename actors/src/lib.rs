@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`log`] (the single writer), [`layer`] (the one generic actor behind the memory layers) and [`layers`]
 //! (what each decides), [`projector`] (drives the read side), [`privacy`] and [`keys`] (tokens, vault, sealing), [`guard`],
-//! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`supervisor`] (rest-for-one).
+//! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`reasoner`] (a language model, where one is configured), [`supervisor`] (rest-for-one).
 
 pub mod decider;
 pub mod dispatch;
@@ -16,6 +16,7 @@ pub mod layers;
 pub mod log;
 pub mod privacy;
 pub mod projector;
+pub mod reasoner;
 pub mod run;
 pub mod sandbox;
 pub mod supervisor;

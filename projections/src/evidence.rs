@@ -87,7 +87,14 @@ fn consolidated(
             }
             return Ok(());
         }
-        consolidation::Command::Pin(_) | consolidation::Command::Configure(_) => return Ok(()),
+        consolidation::Command::Reject(consolidation::Reject { id })
+        | consolidation::Command::Judge(consolidation::Judge { id, .. }) => {
+            evidence.matched = library.proposals.one(cx, id)?.map(|row| row.body.id).into_iter().collect();
+            return Ok(());
+        }
+        consolidation::Command::Pin(_)
+        | consolidation::Command::Configure(_)
+        | consolidation::Command::NoteReasoning(_) => return Ok(()),
     };
     evidence.proposal = Some(to_json(findings)?);
     Ok(())

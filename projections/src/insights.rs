@@ -108,6 +108,28 @@ impl Insights {
         failed.map_or(Ok(last), Err)
     }
 
+    /// The last pass in what who asks may see that found clusters.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn last_with_clusters(&self, cx: &Context) -> Result<Option<PassRow>, StoreError> {
+        let mut last: Option<PassRow> = None;
+        let mut failed = None;
+        self.passes.prefix(&[], &mut |_, row| {
+            match decode::<PassRow>(row) {
+                Ok(row) => {
+                    let newer = last.as_ref().is_none_or(|last| last.head.seq < row.head.seq);
+                    if newer && row.head.visible(cx) && !row.body.findings.clusters.is_empty() {
+                        last = Some(row);
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+            failed.is_none()
+        })?;
+        failed.map_or(Ok(last), Err)
+    }
+
     /// Whether two items are linked as saying nearly the same.
     ///
     /// # Errors
@@ -229,6 +251,9 @@ impl Fold for Insights {
             consolidation::Event::Configured(event) => {
                 batch.put_row(&self.settings, scope_key(scope), &event.settings)
             }
+            consolidation::Event::Reasoned(_)
+            | consolidation::Event::Proposed(_)
+            | consolidation::Event::Judged(_) => Ok(()),
         }
     }
 

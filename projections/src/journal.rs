@@ -5,6 +5,7 @@ use athena_schemas::context::Context;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::time;
 use athena_schemas::layers::meta::{Access, Used};
+use athena_schemas::ports::Called;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -37,7 +38,9 @@ struct Inner {
 struct Calls {
     count: u64,
     errors: u64,
+    /// The last ones: when, and how long.
     took_us: VecDeque<(u64, u64)>,
+    older: BTreeMap<&'static str, u64>,
 }
 
 impl Journal {
@@ -45,20 +48,26 @@ impl Journal {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a query: its answer's ids, or that it was refused, and how long it took.
-    pub fn note(&self, cx: &Context, op: &str, answer: Option<&Value>, took_us: u64) {
+    /// Notes a call.
+    pub fn called(&self, call: Called<'_>) {
         let mut inner = self.lock();
-        let calls = inner.ops.entry(op.to_owned()).or_default();
+        let calls = inner.ops.entry(call.op.to_owned()).or_default();
         calls.count += 1;
-        calls.errors += u64::from(answer.is_none());
+        calls.errors += u64::from(!call.ok);
         if calls.took_us.len() == CALLS {
             calls.took_us.pop_front();
         }
-        calls.took_us.push_back((cx.now_ms, took_us));
-        let mut ids = Vec::new();
-        if let Some(answer) = answer {
-            collect(answer, 0, &mut ids);
+        calls.took_us.push_back((call.at_ms, call.took_us));
+        if let Some(older) = call.older {
+            *calls.older.entry(older).or_default() += 1;
         }
+    }
+
+    /// Notes the ids in a query's answer.
+    pub fn note(&self, cx: &Context, op: &str, answer: &Value) {
+        let mut inner = self.lock();
+        let mut ids = Vec::new();
+        collect(answer, 0, &mut ids);
         for id in ids {
             let access = Access {
                 at: time(cx.now_ms as i64),
@@ -130,6 +139,7 @@ impl Journal {
                     p50_ms: quantile(50)?,
                     p99_ms: quantile(99)?,
                     errors: calls.errors,
+                    older_names: calls.older.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
                 })
             })
             .collect()
@@ -178,13 +188,16 @@ mod tests {
         let mut cx = Context::example();
         for n in 0..20 {
             cx.now_ms = 1_000 + n;
-            journal.note(&cx, "x/y", Some(&json!({"items": [{"id": "fa_1"}, {"id": "fa_2"}]})), n);
+            journal.note(&cx, "x/y", &json!({"items": [{"id": "fa_1"}, {"id": "fa_2"}]}));
+            let older = (n < 3).then_some("older");
+            journal.called(Called { op: "x/y", older, at_ms: cx.now_ms, took_us: n, ok: n > 0 });
         }
         let readings = journal.readings(&Id::from_text("fa_1"));
         assert_eq!((readings.len(), readings[0].at.as_str()), (READINGS, "1970-01-01T00:00:01.019Z"));
         assert_eq!((journal.read_since(1_019), journal.read_since(1_020)), (2, 0));
         let used = journal.usage(i64::MIN, i64::MAX);
-        assert_eq!((used[0].calls, used[0].errors, used[0].p50_ms), (20, 0, 0.009));
+        assert_eq!((used[0].calls, used[0].errors, used[0].p50_ms), (20, 1, 0.009));
+        assert_eq!(used[0].older_names["older"], 3);
     }
 
     #[test]
@@ -193,7 +206,7 @@ mod tests {
         let mut cx = Context::example();
         for n in 0..=ITEMS as u64 {
             cx.now_ms = n;
-            journal.note(&cx, "x/y", Some(&json!([{"id": format!("fa_{n}")}])), 1);
+            journal.note(&cx, "x/y", &json!([{"id": format!("fa_{n}")}]));
         }
         assert!(journal.readings(&Id::from_text("fa_0")).is_empty());
         assert_eq!(journal.readings(&Id::from_text(format!("fa_{ITEMS}"))).len(), 1);

@@ -21,6 +21,7 @@ pub mod passes;
 pub mod past;
 pub mod patterns;
 pub mod procedures;
+pub mod proposals;
 pub mod ratings;
 pub mod repository;
 pub mod runs;

@@ -12,6 +12,7 @@ use crate::journal::Journal;
 use crate::network::{Graph, Network};
 use crate::passes::Passes;
 use crate::procedures::Procedures;
+use crate::proposals::Proposals;
 use crate::ratings::Ratings;
 use crate::repository::{Commits, Versions};
 use crate::runs::Runs;
@@ -22,7 +23,7 @@ use athena_schemas::catalog::{AllQueries, Command, Query};
 use athena_schemas::context::{Context, Evidence, Scope};
 use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
-use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer, Views};
+use athena_schemas::ports::{Called, LogReader, Projection, ProjectionError, Recorded, Sealer, Views};
 use athena_schemas::refusal::{Code, Refusal};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ pub struct Library {
     pub insights: Insights,
     /// Which passes of consolidation there were.
     pub passes: Passes,
+    /// What language models proposed.
+    pub proposals: Proposals,
     /// Which commit each version of a procedure is.
     pub commits: Commits,
     /// How items were rated.
@@ -103,6 +106,7 @@ impl Library {
         let ratings = Ratings::open(&store).map_err(failed)?;
         let insights = Insights::open(&store).map_err(failed)?;
         let passes = Passes::open(&store).map_err(failed)?;
+        let proposals = Proposals::open(&store).map_err(failed)?;
         let repository = options.folder.as_ref().map(|folder| folder.join("procedures.git"));
         let versions = Versions::open(repository.as_deref())?;
         let commits = versions.commits();
@@ -117,6 +121,7 @@ impl Library {
             rows(&store, ratings.clone()).map_err(failed)?,
             rows(&store, insights.clone()).map_err(failed)?,
             rows(&store, passes.clone()).map_err(failed)?,
+            rows(&store, proposals.clone()).map_err(failed)?,
             Shared::of(Box::new(versions)),
             Shared::of(Box::new(search)),
         ];
@@ -126,6 +131,7 @@ impl Library {
             procedures,
             insights,
             passes,
+            proposals,
             commits,
             ratings,
             journal: Journal::default(),
@@ -241,15 +247,19 @@ impl Library {
 
 impl Views for Library {
     fn answer(&self, cx: &Context, query: Query) -> Result<Value, Refusal> {
-        let begun = std::time::Instant::now();
         let op = query.id();
         let answer = match cx.at_seq {
             Some(seq) if seq < self.position() => self.past(seq)?.answer_any(cx, query),
             _ => self.answer_any(cx, query),
         };
-        let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.journal.note(cx, op, answer.as_ref().ok(), took_us);
+        if let Ok(answer) = &answer {
+            self.journal.note(cx, op, answer);
+        }
         answer
+    }
+
+    fn called(&self, call: Called<'_>) {
+        self.journal.called(call);
     }
 
     fn gather(&self, cx: &Context, command: &Command) -> Result<Evidence, Refusal> {

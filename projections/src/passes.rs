@@ -7,7 +7,7 @@ use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::time;
-use athena_schemas::layers::consolidation::{self, Counts, Kind, Run, Strategy};
+use athena_schemas::layers::consolidation::{self, Asked, Counts, Kind, Run, Strategy};
 use athena_schemas::ports::Recorded;
 use serde::{Deserialize, Serialize};
 use std::ops::Bound;
@@ -25,6 +25,8 @@ pub struct LineRow {
     pub strategy: Strategy,
     /// What it found.
     pub counts: Counts,
+    /// How a language model was asked.
+    pub asked: Option<Asked>,
     /// Whether it was taken back.
     pub undone: bool,
 }
@@ -39,6 +41,7 @@ impl LineRow {
             at: time(self.head.recorded_ms as i64),
             undone: self.undone,
             counts: self.counts,
+            asked: self.asked.clone(),
             seq: Some(self.head.seq),
         }
     }
@@ -103,25 +106,43 @@ impl Passes {
     }
 }
 
+impl Passes {
+    fn add(&self, batch: &mut Batch, row: &LineRow) -> Result<(), StoreError> {
+        let key = [&project_key(&row.head.scope)[..], &row.head.seq.to_be_bytes()].concat();
+        batch.put(&self.places, row.run.as_str(), key.clone());
+        batch.put_row(&self.lines, key, row)
+    }
+}
+
 impl Fold for Passes {
     const NAME: &'static str = "passes";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         match event {
             Event::Consolidation(consolidation::Event::Consolidated(event)) => {
-                let head = Head::of(recorded);
-                let key = [&project_key(&head.scope)[..], &head.seq.to_be_bytes()].concat();
                 let row = LineRow {
-                    head,
+                    head: Head::of(recorded),
                     run: event.run.clone(),
                     kind: event.kind,
                     strategy: event.strategy,
                     counts: event.findings.counts,
+                    asked: None,
                     undone: false,
                 };
-                batch.put(&self.places, event.run.as_str(), key.clone());
-                batch.put_row(&self.lines, key, &row)
+                self.add(batch, &row)
+            }
+            Event::Consolidation(consolidation::Event::Reasoned(event)) => {
+                let row = LineRow {
+                    head: Head::of(recorded),
+                    run: event.run.clone(),
+                    kind: Kind::Reason,
+                    strategy: Strategy::default(),
+                    counts: Counts::default(),
+                    asked: Some(event.asked.clone()),
+                    undone: false,
+                };
+                self.add(batch, &row)
             }
             Event::Consolidation(consolidation::Event::Undone(event)) => {
                 let Some(key) = batch.get(&self.places, event.run.as_str().as_bytes())? else {

@@ -69,6 +69,10 @@ pub const ALIASES: &[Alias] = &[
     },
     Alias { old: "create_goal", op: "prospective/create_goal", renamed: &[("name", "title")] },
     Alias { old: "get_cognitive_load", op: "meta/load", renamed: &[] },
+    // Of the reference memory server, where a call means the same.
+    Alias { old: "read_graph", op: "graph/read_graph", renamed: &[] },
+    Alias { old: "open_nodes", op: "graph/read_graph", renamed: &[] },
+    Alias { old: "search_nodes", op: "graph/search_entities", renamed: &[] },
     Alias { old: "retrieve", op: "rag/retrieve", renamed: &[("text", "query"), ("k", "limit")] },
 ];
 

@@ -233,6 +233,21 @@ pub trait Projection: Send {
     fn digest(&self) -> Result<[u8; 32], ProjectionError>;
 }
 
+/// A call that has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Called<'a> {
+    /// `layer/operation`, as it is named today.
+    pub op: &'a str,
+    /// The older name it was called by.
+    pub older: Option<&'static str>,
+    /// When it began, milliseconds since 1970.
+    pub at_ms: u64,
+    /// How long it took, microseconds.
+    pub took_us: u64,
+    /// Whether it was answered.
+    pub ok: bool,
+}
+
 /// The read side as the router sees it.
 pub trait Views: Send + Sync {
     /// Answers a query on a snapshot. May take milliseconds of CPU: call it off the async threads.
@@ -240,6 +255,9 @@ pub trait Views: Send + Sync {
     /// # Errors
     /// When the query is refused.
     fn answer(&self, cx: &Context, query: crate::catalog::Query) -> Result<Value, Refusal>;
+
+    /// Notes that an operation was called, by an older name perhaps, for `meta/usage`. Nothing of it is a fact.
+    fn called(&self, _: Called<'_>) {}
 
     /// Finds out what a command's decision needs to know.
     ///

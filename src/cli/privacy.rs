@@ -8,7 +8,10 @@ use athena_actors::privacy::detect;
 use athena_schemas::refusal::Refusal;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+/// Most bytes of a secret.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// What counts as sensitive, and the vault behind the tokens
 #[derive(Debug, clap::Args)]
@@ -36,6 +39,8 @@ enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Keep a secret in the vault, read from standard input; answers the reference that settings name it by
+    Keep,
     /// Count the vault's entries by type
     Stats,
 }
@@ -65,6 +70,13 @@ impl Privacy {
                 let params = json!({ "text": text, "purpose": reason });
                 let shown = session.call("privacy/reveal", params).await?;
                 written(session.out.value(&shown, |shown| field(shown, "/text")))
+            }
+            Command::Keep => {
+                let mut text = String::new();
+                let most = u64::try_from(KEPT_BYTES).unwrap_or(u64::MAX);
+                tokio::io::stdin().take(most).read_to_string(&mut text).await.map_err(unreadable)?;
+                let kept = session.call("privacy/keep", json!({ "text": text.trim() })).await?;
+                written(session.out.value(&kept, |kept| field(kept, "/reference")))
             }
             Command::Stats => {
                 let counts = session.call("privacy/stats", json!({})).await?;

@@ -1,5 +1,6 @@
 //! Services: operations composed out of several parts. Each file is one layer's.
 
+pub(crate) mod consolidation;
 pub(crate) mod erasure;
 mod privacy;
 mod procedural;
@@ -12,6 +13,7 @@ mod upstream;
 
 use crate::read_side::ReadSide;
 use athena_actors::dispatch::Layers;
+use athena_actors::guard::Guard;
 use athena_actors::keys::KeyStore;
 use athena_actors::log::LogHandle;
 use athena_actors::privacy::Tokenizer;
@@ -19,6 +21,7 @@ use athena_actors::run::Runs;
 use athena_actors::upstream::Upstreams;
 use athena_schemas::catalog::Service;
 use athena_schemas::context::{Context, Scope};
+use athena_schemas::layers::procedural::Learn;
 use athena_schemas::operation::to_json;
 use athena_schemas::ports::{Answer, BoxFuture, Request, Router, Sealer};
 use athena_schemas::refusal::Refusal;
@@ -37,8 +40,13 @@ pub(crate) struct House {
     /// The store's folder, for exports and imports.
     pub(crate) folder: PathBuf,
     pub(crate) runs: Arc<Runs>,
+    /// Whether there are workers: code can be looked at, and run.
+    pub(crate) workers: bool,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) upstreams: Upstreams,
+    /// The language model of consolidation, where one is configured.
+    pub(crate) reasoner: Option<consolidation::Reasoner>,
     pub(crate) erasure: Arc<erasure::Erasure>,
     pub(crate) router: Weak<crate::router::Router>,
 }
@@ -47,6 +55,7 @@ impl crate::router::Services for House {
     fn call(&self, cx: Context, service: Service) -> BoxFuture<'_, Result<Answer, Refusal>> {
         Box::pin(async move {
             match service {
+                Service::Consolidation(service) => consolidation::call(self, cx, service).await,
                 Service::Run(service) => run::call(self, cx, service).await,
                 Service::Privacy(service) => privacy::call(self, cx, service).await,
                 Service::Procedural(service) => procedural::call(self, cx, service).await,
@@ -56,6 +65,10 @@ impl crate::router::Services for House {
                 other => Err(Refusal::internal(format!("{other:?} has no service"))),
             }
         })
+    }
+
+    fn judged<'a>(&'a self, cx: &'a Context, op: &'a Learn) -> BoxFuture<'a, Result<Option<Value>, Refusal>> {
+        Box::pin(procedural::judged(self, cx, op))
     }
 
     fn erased(&self) -> BoxFuture<'_, Result<(), Refusal>> {

@@ -1,11 +1,16 @@
-//! `procedural/execute`: takes a procedure's code, runs it in the sandbox, and records that it ran.
+//! Procedures as code: judged when they are learned, run in the sandbox when they are called, which is recorded.
 
 use super::{House, answer};
+use athena_actors::guard::reasons;
 use athena_schemas::context::Context;
-use athena_schemas::layers::procedural::{Execute, Executing, Procedure, Service};
+use athena_schemas::layers::procedural::{
+    Execute, Executing, Judgement, Language, Learn, Procedure, Service,
+};
 use athena_schemas::layers::run;
+use athena_schemas::operation::to_json;
 use athena_schemas::ports::Answer;
-use athena_schemas::refusal::Refusal;
+use athena_schemas::refusal::{Code, Refusal};
+use athena_schemas::wire::Language as Wire;
 use serde_json::{Value, json};
 
 pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result<Answer, Refusal> {
@@ -48,6 +53,30 @@ async fn execute(house: &House, cx: &Context, op: Execute) -> Result<Answer, Ref
     };
     let done = Executing { ok, output, logs: outcome.logs, duration_ms, run: Some(outcome.run), version };
     Ok(Answer { seq: noted.seq, ..answer(done)? })
+}
+
+/// What the analysis says of code that is to be learned. Where no worker starts, nothing is said, and nothing could run it.
+pub(super) async fn judged(house: &House, cx: &Context, op: &Learn) -> Result<Option<Value>, Refusal> {
+    if !house.workers {
+        return Ok(None);
+    }
+    let language = match op.language {
+        Language::TypeScript => Wire::TypeScript,
+        Language::JavaScript => Wire::JavaScript,
+        Language::Python => Wire::Python,
+    };
+    let assessment = match house.runs.assess(cx, language, &op.code).await {
+        Ok(assessment) => assessment,
+        Err(refusal) if refusal.code == Code::Denied => return Err(refusal.at("code")),
+        Err(refusal) => {
+            tracing::warn!(%refusal, name = op.name, "a procedure was learned without being looked at");
+            return Ok(None);
+        }
+    };
+    house.guard.keep(&assessment)?;
+    let mut reasons = reasons(&assessment);
+    reasons.extend(assessment.syntax.as_ref().map(|fault| format!("it does not parse: {}", fault.message)));
+    Ok(Some(to_json(Judgement { level: assessment.level, reasons })?))
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Refusal> {

@@ -18,7 +18,7 @@ use athena_schemas::layers::approval::{Command, Redeem, Request, Standing, State
 use athena_schemas::ports::BoxFuture;
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::risk::Risk;
-use athena_schemas::wire::Assessment;
+use athena_schemas::wire::{Assessment, Reason};
 use policy::{Policy, Stance};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,6 +87,22 @@ impl Guard {
                 Ok(untrusted)
             }
         }
+    }
+
+    /// Decides on code that is to be kept: what would be refused each time it runs is refused now. What a person would be asked
+    /// about is asked when it runs.
+    ///
+    /// # Errors
+    /// [`Code::Denied`] with the reasons.
+    pub fn keep(&self, assessment: &Assessment) -> Result<(), Refusal> {
+        let Stance::Deny(why) = self.policy.on_code(assessment.level) else { return Ok(()) };
+        metrics::counter!("athena_risk_decisions_total", "level" => assessment.level.as_str(), "decision" => "unlearned")
+            .increment(1);
+        let reasons = reasons(assessment);
+        Err(Refusal::denied(format!("it would never run: {}", reasons.first().cloned().unwrap_or(why)))
+            .at("code")
+            .hint("say it without; athena guard assess shows every finding")
+            .with(json!({"level": assessment.level, "reasons": reasons})))
     }
 
     fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
@@ -287,6 +303,12 @@ fn decided(answer: State) -> Decided {
         Standing::Expired => denied("nobody answered in time"),
         Standing::Denied => denied(answer.reason.as_deref().unwrap_or("a person said no")),
     }
+}
+
+/// Why code was judged as it was, worst first, each with its line.
+pub fn reasons(assessment: &Assessment) -> Vec<String> {
+    let told = |reason: &Reason| format!("{} (line {})", reason.message, reason.line);
+    assessment.reasons.iter().take(10).map(told).collect()
 }
 
 fn code_binding(submission: &Submission<'_>) -> String {

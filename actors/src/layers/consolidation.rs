@@ -9,7 +9,7 @@ use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Ack, Layer, time};
 use athena_schemas::layers::consolidation::*;
 use athena_schemas::operation::Decision;
-use athena_schemas::refusal::Refusal;
+use athena_schemas::refusal::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,11 +26,13 @@ pub struct State {
     /// Where each pass was recorded, and whether it still counts.
     passes: BTreeMap<Id, (Scope, bool)>,
     settings: BTreeMap<Scope, Settings>,
+    /// Proposals that were decided on. Those that wait are the read side's: their texts may be erased.
+    judged: BTreeSet<Id>,
 }
 
 impl Decider for State {
     const LAYER: &'static str = LAYER;
-    const SNAPSHOT: u32 = 2;
+    const SNAPSHOT: u32 = 3;
     type Command = Command;
     type Event = Event;
 
@@ -59,6 +61,13 @@ impl Decider for State {
             Event::Configured(event) => {
                 self.settings.insert(meta.scope.clone(), event.settings);
             }
+            Event::Reasoned(event) => {
+                self.passes.insert(event.run.clone(), (meta.scope.clone(), true));
+            }
+            Event::Proposed(_) => {}
+            Event::Judged(event) => {
+                self.judged.insert(event.id.clone());
+            }
         }
     }
 }
@@ -78,6 +87,37 @@ fn findings(state: &State, cx: &Context) -> Result<Findings, Refusal> {
     Ok(findings)
 }
 
+impl State {
+    /// Decides on a proposal that the read side knows, once.
+    fn decided(&self, cx: &Context, id: Id, fact: Option<Id>) -> Result<Decision<Event, Ack>, Refusal> {
+        if !cx.evidence.matched.contains(&id) {
+            return Err(Refusal::not_found(format!("there is no proposal {id} in this scope"))
+                .at("id")
+                .hint("consolidation/proposals names those there are"));
+        }
+        if self.judged.contains(&id) {
+            return Err(Refusal::conflict(format!("{id} was decided on before"))
+                .at("id")
+                .hint("consolidation/proposals says how"));
+        }
+        let ack = Ack::of(fact.clone().unwrap_or_else(|| id.clone()));
+        Ok(Decision::one(Judged { id, fact }, ack))
+    }
+}
+
+/// A claim as it is recorded.
+fn proposed(cx: &Context, run: &Id, claim: Claim) -> Result<Proposed, Refusal> {
+    let content = check::text("content", claim.content)?;
+    if content.len() > PROPOSAL_BYTES {
+        return Err(
+            Refusal::new(Code::LimitExceeded, format!("at most {PROPOSAL_BYTES} bytes")).at("content")
+        );
+    }
+    check::count("sources", claim.sources.len(), PROPOSAL_SOURCES)?;
+    let confidence = check::per_mille("confidence", claim.confidence)?;
+    Ok(Proposed { run: run.clone(), id: cx.mint("pp"), content, sources: claim.sources, confidence })
+}
+
 fn found_nothing(findings: &Findings) -> bool {
     findings.counts.events == 0 && findings.links.is_empty() && findings.faded.is_empty()
 }
@@ -93,6 +133,7 @@ impl Commands for State {
             at: time(cx.now_ms as i64),
             undone: false,
             counts: findings.counts,
+            asked: None,
             seq: None,
         };
         if found_nothing(&findings) {
@@ -183,6 +224,32 @@ impl Commands for State {
         settings.strategy = op.strategy.unwrap_or(settings.strategy);
         Ok(Decision::one(Configured { settings }, Settled { settings, seq: 0 }))
     }
+
+    fn reject(&self, cx: &Context, op: Reject) -> Result<Decision<Event, Ack>, Refusal> {
+        self.decided(cx, op.id, None)
+    }
+
+    fn judge(&self, cx: &Context, op: Judge) -> Result<Decision<Event, Ack>, Refusal> {
+        self.decided(cx, op.id, Some(op.fact))
+    }
+
+    fn note_reasoning(&self, cx: &Context, op: NoteReasoning) -> Result<Decision<Event, Noted>, Refusal> {
+        if op.claims.len() > PROPOSALS {
+            let many = format!("{} claims; at most {PROPOSALS} are taken", op.claims.len());
+            return Err(Refusal::new(Code::LimitExceeded, many).at("claims"));
+        }
+        let asked = Asked { model: check::word("asked.model", op.asked.model)?, ..op.asked };
+        let run = cx.mint("co");
+        let mut events = vec![Event::from(Reasoned { run: run.clone(), of: op.of, asked })];
+        let mut proposals = Vec::with_capacity(op.claims.len());
+        for (at, claim) in op.claims.into_iter().enumerate() {
+            let proposal = proposed(cx, &run, claim)
+                .map_err(|refusal| check::under(&format!("claims[{at}]"), refusal))?;
+            proposals.push(proposal.id.clone());
+            events.push(proposal.into());
+        }
+        Ok(Decision::many(events, Noted { run, proposals, seq: 0 }))
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +258,7 @@ mod tests {
     use crate::layers::testing::Layer as Tested;
     use athena_schemas::layers::consolidation::{Call, parse};
     use athena_schemas::operation::to_json;
-    use athena_schemas::refusal::Code;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn layer() -> Tested<State> {
@@ -247,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn a_proposal_cites_its_sources_and_is_decided_on_once() {
+        let mut layer = layer();
+        let claim =
+            |sources: &[&str]| json!({"content": "tea is in the tin", "sources": sources, "confidence": 0.7});
+        let note = |claim: Value| {
+            let asked = json!({"model": "ollama/x", "prompt": 1, "calls": 1, "failed": 0, "dropped": 0,
+                "tokens_in": 9, "tokens_out": 3});
+            json!({"of": "co_1", "asked": asked, "claims": [claim]})
+        };
+        let refusal = layer.when("note_reasoning", note(claim(&[]))).unwrap_err();
+        assert_eq!(refusal.path.as_deref(), Some("claims[0].sources"));
+        let mut long = claim(&["ep_1"]);
+        long["content"] = json!("x".repeat(PROPOSAL_BYTES + 1));
+        assert_eq!(layer.when("note_reasoning", note(long)).unwrap_err().code, Code::LimitExceeded);
+
+        let (events, answer) = layer.when("note_reasoning", note(claim(&["ep_1"]))).unwrap();
+        assert_eq!(events.len(), 2);
+        let id = answer["proposals"][0].clone();
+        assert_eq!(layer.when("reject", json!({"id": id})).unwrap_err().code, Code::NotFound);
+        layer.cx.evidence.matched = vec![Id::from_text(id.as_str().unwrap())];
+        assert_eq!(layer.when("reject", json!({"id": id})).unwrap().0.len(), 1);
+        let again = layer.when("judge", json!({"id": id, "fact": "fa_1"})).unwrap_err();
+        assert_eq!(again.code, Code::Conflict);
+        assert_eq!(layer.when("undo", json!({"run": answer["run"]})).unwrap().0.len(), 1);
+        assert_eq!(layer.replayed(), layer.state);
+    }
+
+    #[test]
     fn settings_keep_what_is_not_said_and_have_bounds() {
         let mut layer = layer();
         layer.when("configure", json!({"every_hours": 12})).unwrap();
@@ -256,5 +351,37 @@ mod tests {
         assert!(layer.when("configure", json!({"half_life_days": 0})).is_err());
         assert!(layer.when("configure", json!({"fade_below": 0.9})).is_err());
         assert_eq!(layer.replayed(), layer.state);
+    }
+
+    proptest! {
+        #[test]
+        fn any_history_replays_to_the_same_state(steps in proptest::collection::vec((0_u8..7, 0_usize..4), 0..40)) {
+            let mut layer = layer();
+            let (mut runs, mut proposals) = (vec![json!("co_0")], vec![json!("pp_0")]);
+            for (what, which) in steps {
+                let run = runs[which % runs.len()].clone();
+                let proposal = proposals[which % proposals.len()].clone();
+                layer.cx.evidence.proposal = Some(self::proposal(&["ep_1", "ep_2"]));
+                layer.cx.evidence.matched = vec![Id::from_text(proposal.as_str().unwrap())];
+                let answer = match what {
+                    0 => layer.when("consolidate", json!({})),
+                    1 => layer.when("decay", json!({})),
+                    2 => layer.when("undo", json!({"run": run})),
+                    3 => layer.when("pin", json!({"id": format!("ep_{which}"), "pinned": which % 2 == 0})),
+                    4 => layer.when("configure", json!({"every_hours": which})),
+                    5 => layer.when("reject", json!({"id": proposal})),
+                    _ => {
+                        let asked = json!({"model": "ollama/x", "prompt": 1, "calls": 1, "failed": 0, "dropped": 0,
+                            "tokens_in": 9, "tokens_out": 3});
+                        let claim = json!({"content": "tea", "sources": ["ep_1"], "confidence": 0.5});
+                        layer.when("note_reasoning", json!({"of": run, "asked": asked, "claims": [claim]}))
+                    }
+                };
+                let Ok((_, answer)) = answer else { continue };
+                runs.extend(answer.get("run").filter(|run| run.is_string()).cloned());
+                proposals.extend(answer["proposals"].as_array().into_iter().flatten().cloned());
+            }
+            prop_assert_eq!(layer.replayed(), layer.state);
+        }
     }
 }

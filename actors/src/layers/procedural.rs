@@ -91,8 +91,14 @@ fn name(given: String) -> Result<String, Refusal> {
     Ok(given)
 }
 
-/// The highest risk of the operations a code names, by the catalogue; a tool of another server counts as MEDIUM. It is a
-/// first label: the guard analyses the code itself before each run.
+/// What the analysis said of the code; nothing where there is no worker that could look at it, and so none that could run it.
+fn judgement(cx: &Context) -> Judgement {
+    let said = cx.evidence.proposal.clone();
+    said.and_then(|said| serde_json::from_value(said).ok()).unwrap_or_default()
+}
+
+/// The highest risk of the operations a code names, by the catalogue; a tool of another server counts as MEDIUM. It is the
+/// least that a procedure's risk is, whatever the analysis of its code says.
 fn named_risk(code: &str) -> Risk {
     let mut risk = Risk::Low;
     for entry in athena_schemas::catalog::entries() {
@@ -136,13 +142,22 @@ impl Commands for State {
         }
         let known = self.named(cx, &name).ok();
         let commit = content_hash(op.language, &op.code);
-        let risk = named_risk(&op.code);
+        let judged = judgement(cx);
+        let (risk, reasons) = (named_risk(&op.code).max(judged.level), judged.reasons);
         if let Some((id, entry)) = known
             && entry.hash == commit
             && !entry.archived
         {
             let (id, version) = (id.clone(), entry.version);
-            return Ok(Decision::nothing(Lesson { id, version, commit, risk, seq: 0, unchanged: true }));
+            return Ok(Decision::nothing(Lesson {
+                id,
+                version,
+                commit,
+                risk,
+                reasons,
+                seq: 0,
+                unchanged: true,
+            }));
         }
         let version = known.map_or(1, |(_, entry)| entry.version + 1);
         let id = known.map_or_else(|| cx.mint("pr"), |(id, _)| id.clone());
@@ -161,7 +176,7 @@ impl Commands for State {
             rollback_to: None,
             reason: None,
         };
-        Ok(Decision::one(event, Lesson { id, version, commit, risk, seq: 0, unchanged: false }))
+        Ok(Decision::one(event, Lesson { id, version, commit, risk, reasons, seq: 0, unchanged: false }))
     }
 
     fn rollback(&self, cx: &Context, op: Rollback) -> Result<Decision<Event, Ack>, Refusal> {
@@ -296,6 +311,20 @@ mod tests {
         for bad in ["", "Boil", "boil-water", "../x", &"x".repeat(65)] {
             assert_eq!(name(bad.to_owned()).unwrap_err().path.as_deref(), Some("name"), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_risk_is_what_the_analysis_says_and_no_less_than_what_the_code_names() {
+        let mut layer = layer();
+        let learn = |name: &str, code: &str| json!({"name": name, "code": code, "language": "ts", "description": "Does it."});
+        let judged = Judgement { level: Risk::High, reasons: vec!["it builds code (line 1)".into()] };
+        layer.cx.evidence.proposal = Some(serde_json::to_value(judged).unwrap());
+        let (events, answer) = layer.when("learn", learn("a", "return 1")).unwrap();
+        let [Event::Learned(learned)] = events.as_slice() else { panic!("{events:?}") };
+        assert_eq!((learned.risk, &answer["reasons"][0]), (Risk::High, &json!("it builds code (line 1)")));
+        layer.cx.evidence.proposal = Some(serde_json::to_value(Judgement::default()).unwrap());
+        let erases = "await athena.graph.delete_entity({ id: input.id })";
+        assert_eq!(layer.when("learn", learn("b", erases)).unwrap().1["risk"], "HIGH");
     }
 
     proptest! {

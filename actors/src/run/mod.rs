@@ -35,6 +35,7 @@ use athena_schemas::layers::run::{
 use athena_schemas::ports::{Request, Router};
 use athena_schemas::refusal::{Code, Refusal};
 use past::Line;
+use athena_schemas::wire::{Assessment, Language};
 use record::Recorder;
 use serde_json::{Value, json};
 use session::Sessions;
@@ -91,6 +92,18 @@ impl Runs {
     /// Gives the engine the router its runs call. The first one counts.
     pub fn connect(&self, router: &Arc<dyn Router>) {
         let _ = self.inner.router.set(Arc::downgrade(router));
+    }
+
+    /// What static analysis says of code that is not to run now. It is looked at where it would run: in a worker.
+    ///
+    /// # Errors
+    /// [`Code::Denied`] where the code takes the analysis down with it; when there is no
+    /// worker.
+    pub async fn assess(&self, cx: &Context, language: Language, code: &str) -> Result<Assessment, Refusal> {
+        let sandbox = &self.inner.parts.sandbox;
+        // What a run's code asks for must not wait for the place that run has.
+        let worker = if cx.caller.run.is_some() { sandbox.nested().await } else { sandbox.worker().await };
+        worker?.analyze(language, code).await
     }
 
     /// Runs code, or goes on with a run that waited. `parent` is the run whose code asked for it. Dropping the future cancels

@@ -297,6 +297,11 @@ static SUSPICIOUS: LazyLock<(Option<RegexSet>, [&str; 15])> = LazyLock::new(|| {
     (set, rules.map(|(_, why)| why))
 });
 
+/// Whether a text speaks to a model rather than about something.
+pub fn speaks_to_a_model(text: &str) -> bool {
+    !flags(&Value::from(text)).is_empty()
+}
+
 /// Why a definition's texts should not reach a model; empty for almost every honest tool.
 fn flags(definition: &Value) -> Vec<String> {
     fn texts<'a>(value: &'a Value, out: &mut Vec<&'a str>) {

@@ -390,7 +390,11 @@ fn consolidation_changes(event: &consolidation::Event) -> Vec<Change> {
         consolidation::Event::Pinned(it) if it.pinned => {
             each(std::slice::from_ref(&it.id), &Patch::Faded(false))
         }
-        consolidation::Event::Pinned(_) | consolidation::Event::Configured(_) => Vec::new(),
+        consolidation::Event::Pinned(_)
+        | consolidation::Event::Configured(_)
+        | consolidation::Event::Reasoned(_)
+        | consolidation::Event::Proposed(_)
+        | consolidation::Event::Judged(_) => Vec::new(),
     }
 }
 

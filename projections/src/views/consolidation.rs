@@ -7,11 +7,12 @@ use crate::items::EpisodeRow;
 use crate::library::Library;
 use crate::patterns::{Search, recurring};
 use crate::procedures::wilson_low;
+use crate::proposals::ProposalRow;
 use crate::search::text::{is_stop_word, words};
 use crate::timeline::Which;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
-use athena_schemas::layers::common::{Paged, Range};
+use athena_schemas::layers::common::{Paged, Range, time};
 use athena_schemas::layers::consolidation::*;
 use athena_schemas::refusal::{Code, Refusal};
 use std::collections::HashMap;
@@ -22,6 +23,12 @@ const READ: usize = 20_000;
 const ANSWERED: usize = 50;
 /// Most events named by id.
 const NAMED: usize = 1_000;
+/// A cluster whose cohesion is below this, thousandths, is one that the first system is unsure of.
+const UNSURE: u16 = 400;
+/// Most clusters a language model is asked about in a pass, and most events of each, and bytes of an event, that it sees.
+const DOUBTS: usize = 10;
+const NOTES: usize = 20;
+const NOTE_BYTES: usize = 600;
 /// Words a cluster is named by.
 const TERMS: usize = 5;
 
@@ -89,6 +96,16 @@ impl Library {
             size: group.size,
             cohesion: f64::from(group.cohesion) / 1e3,
         })
+    }
+
+    /// Whether all that a proposal rests on is there for who asks.
+    fn rests(&self, cx: &Context, row: &ProposalRow) -> Result<bool, Refusal> {
+        for source in &row.body.sources {
+            if self.items.episode(cx, source)?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn some(&self, cx: &Context, range: Option<&Range>) -> Result<Vec<EpisodeRow>, Refusal> {
@@ -176,6 +193,76 @@ impl Queries for Library {
             candidates.extend(self.candidate(cx, &span)?);
         }
         Ok(candidates)
+    }
+
+    fn proposals(&self, cx: &Context, op: Proposals) -> Result<Paged<Proposal>, Refusal> {
+        let most = limit(op.limit)?;
+        let named = op.id.is_some() || op.run.is_some();
+        let standing = op.standing.or((!named).then_some(Standing::Pending));
+        let wanted = |row: &ProposalRow| {
+            op.id.as_ref().is_none_or(|id| row.body.id == *id)
+                && op.run.as_ref().is_none_or(|run| row.body.run == *run)
+                && standing.is_none_or(|standing| row.standing == standing)
+        };
+        let mut rows = Vec::new();
+        if let Some(id) = &op.id {
+            rows.extend(self.proposals.one(cx, id)?.filter(wanted));
+        } else {
+            let before = op.cursor.as_deref().map(Id::from_text);
+            self.proposals.newest(cx, before.as_ref(), &mut |row| {
+                if wanted(&row) {
+                    rows.push(row);
+                }
+                rows.len() <= most
+            })?;
+        }
+        let more = rows.len() > most;
+        rows.truncate(most);
+        let next = rows.last().filter(|_| more).map(|row| row.body.id.to_string());
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.rests(cx, &row)? {
+                items.push(row.item());
+            }
+        }
+        Ok(Paged { items, next })
+    }
+
+    fn unsure(&self, cx: &Context, op: Unsure) -> Result<Doubts, Refusal> {
+        let row = match &op.run {
+            None => self.insights.last_with_clusters(cx)?,
+            Some(run) => Some(self.insights.pass(cx, run)?.ok_or_else(|| {
+                Refusal::not_found(format!("there is no pass {run} in this scope, or it was undone"))
+                    .at("run")
+                    .hint("consolidation/history names those there are")
+            })?),
+        };
+        let Some(row) = row else { return Ok(Doubts::default()) };
+        let loose: Vec<&Grouped> =
+            row.body.findings.clusters.iter().filter(|group| group.cohesion < UNSURE).collect();
+        let mut clusters = Vec::new();
+        for group in &loose {
+            let mut notes = Vec::new();
+            for id in &group.members {
+                // What came from outside is no source of facts, and nobody's to speak to a model.
+                let Some(row) = self.items.episode(cx, id)?.filter(|row| !row.body.untrusted) else {
+                    continue;
+                };
+                let mut content = row.body.content;
+                content.truncate(content.floor_char_boundary(NOTE_BYTES));
+                notes.push(Note { id: id.clone(), time: time(row.body.time_ms), content });
+                if notes.len() == NOTES {
+                    break;
+                }
+            }
+            if notes.len() > 1 {
+                clusters.push(notes);
+            }
+            if clusters.len() == DOUBTS {
+                break;
+            }
+        }
+        Ok(Doubts { of: Some(row.body.run), unsure: loose.len() as u32, clusters })
     }
 
     fn due(&self, cx: &Context, _: Due) -> Result<Vec<DueScope>, Refusal> {

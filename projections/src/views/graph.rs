@@ -16,6 +16,8 @@ use std::sync::{Arc, PoisonError};
 /// Most edges of a path, and most paths of an answer.
 const PATH: u8 = 10;
 const PATHS: usize = 3;
+/// Most entities named at once.
+const NAMED: usize = 1_000;
 
 impl Library {
     /// The graph that who asks may see; kept until it changes.
@@ -152,6 +154,44 @@ impl Queries for Library {
                 conflicts: Vec::new(),
             })
             .collect())
+    }
+
+    fn read_graph(&self, cx: &Context, op: ReadGraph) -> Result<GraphPage, Refusal> {
+        let network = self.network(cx)?;
+        let most = limit(op.limit)?;
+        if op.names.len() > NAMED {
+            let many = format!("{} names; at most {NAMED} are taken at once", op.names.len());
+            return Err(Refusal::new(Code::LimitExceeded, many).at("names"));
+        }
+        let wanted: HashSet<String> = op.names.iter().map(|name| name.trim().to_lowercase()).collect();
+        let named = |node: &Node| {
+            wanted.is_empty()
+                || wanted.contains(node.row.body.id.as_str())
+                || node.names.iter().any(|name| wanted.contains(&name.to_lowercase()))
+        };
+        let mut ids: Vec<(&Id, usize)> = network
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| named(node))
+            .map(|(at, node)| (&node.row.body.id, at))
+            .filter(|(id, _)| op.cursor.as_deref().is_none_or(|after| id.as_str() > after))
+            .collect();
+        ids.sort();
+        let more = ids.len() > most;
+        ids.truncate(most);
+        let next = ids.last().filter(|_| more).map(|(id, _)| id.to_string());
+        let inside: HashSet<usize> = ids.iter().map(|(_, at)| *at).collect();
+        let now = cx.now_ms as i64;
+        let edges = network
+            .links
+            .iter()
+            .filter(|link| inside.contains(&link.from) && link.row.holds(now, u64::MAX))
+            .filter(|link| wanted.is_empty() || network.nodes.get(link.to).is_some_and(named))
+            .map(|link| network.edge(link))
+            .collect();
+        let entities = ids.iter().filter_map(|(_, at)| network.nodes.get(*at)).map(Node::item).collect();
+        Ok(GraphPage { entities, edges, next })
     }
 
     fn neighbors(&self, cx: &Context, op: Neighbors) -> Result<SubGraph, Refusal> {

@@ -4,7 +4,7 @@
 
 use crate::context::Scope;
 use crate::id::Id;
-use crate::layers::common::{self, Ack, Hit, Imaged, Object, Origin, Prov, Time, ten};
+use crate::layers::common::{self, Ack, Hit, Imaged, Object, Origin, Prov, Time, fifty, ten};
 pub use crate::layers::common::{Moved, PutBack, Relocate};
 use crate::operation::{Audience, Operation, Traits};
 use crate::risk::Risk;
@@ -28,6 +28,7 @@ crate::layer! {
         queries {
             get_entity: GetEntity,
             search_entities: SearchEntities,
+            read_graph: ReadGraph,
             neighbors: Neighbors,
             find_path: FindPath,
             search_graph: SearchGraph,
@@ -320,6 +321,44 @@ impl Operation for SearchEntities {
         example: r#"{"query": "ana"}"#,
         ..Traits::DEFAULT
     };
+}
+
+/// Read the graph as it holds now: all of it, page by page, or the named entities with the edges among them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReadGraph {
+    /// Only these, by id or any of their names, at most 1,000; unknown ones are left out.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// At most this many entities, up to 1,000.
+    #[serde(default = "fifty")]
+    pub limit: u32,
+    /// `next` of the page before.
+    #[serde(default)]
+    pub cursor: Option<String>,
+}
+
+impl Operation for ReadGraph {
+    type Returns = GraphPage;
+    const TRAITS: Traits = Traits {
+        sensitive: true,
+        cost: 5,
+        tags: &["all", "dump", "open_nodes", "list", "nodes"],
+        example: r#"{"names": ["Ana"]}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// A page of the graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GraphPage {
+    /// Entities, oldest first.
+    pub entities: Vec<Entity>,
+    /// The edges that go out from them; among named ones only those between them.
+    pub edges: Vec<Edge>,
+    /// Give this as `cursor` for the next page; missing on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// The neighbourhood of an entity.

@@ -275,6 +275,9 @@ pub struct Used {
     pub p99_ms: f64,
     /// How many were refused.
     pub errors: u64,
+    /// How many came by an older name, by that name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub older_names: BTreeMap<String, u64>,
 }
 
 impl Operation for Usage {

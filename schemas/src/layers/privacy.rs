@@ -11,7 +11,7 @@ crate::layer! {
     privacy {
         commands { }
         queries { }
-        services { reveal: Reveal, stats: Stats }
+        services { reveal: Reveal, keep: Keep, stats: Stats }
     }
 }
 
@@ -55,6 +55,32 @@ pub struct Shown {
     pub revealed: u32,
     /// How many looked like tokens and are none of this project.
     pub unknown: u32,
+}
+
+/// Keep a secret in the store's own vault, so that settings can name it: `${vault:TOKEN}` stands for it there.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// The secret.
+    pub text: String,
+}
+
+impl Operation for Keep {
+    type Returns = Kept;
+    const TRAITS: Traits = Traits {
+        audience: Audience::Human,
+        sensitive: true,
+        tags: &["secret", "key", "vault", "store"],
+        example: r#"{"text": "an example of a secret"}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// A secret that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Kept {
+    /// How settings name it.
+    pub reference: String,
 }
 
 /// Count the vault's entries of the project by type.

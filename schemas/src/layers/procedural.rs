@@ -80,7 +80,8 @@ pub fn content_hash(language: Language, code: &str) -> String {
 
 // ── Commands ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-/// Learn a procedure: code under a name, found as `/skills/<name>`. The same name again makes a new version.
+/// Learn a procedure: code under a name, found as `/skills/<name>`. The same name again makes a new version. The code is
+/// analysed first; what could never run is refused, with the reason.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Learn {
@@ -113,13 +114,26 @@ pub struct Lesson {
     pub version: u32,
     /// The name of this version's content.
     pub commit: String,
-    /// The highest risk of the operations it names. The guard judges the code again before it runs.
+    /// How much harm the code can do: what the analysis says, and no less than the operations it names. The guard judges it
+    /// again before it runs.
     pub risk: Risk,
+    /// Why, worst first, at most ten; each with its line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
     /// Position in the log.
     pub seq: u64,
     /// Set where the newest version is the same already: nothing was added.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unchanged: bool,
+}
+
+/// What the analysis says of a procedure's code before it is learned; evidence of the decision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// How much harm the code can do.
+    pub level: Risk,
+    /// Why, worst first.
+    pub reasons: Vec<String>,
 }
 
 impl Operation for Learn {
