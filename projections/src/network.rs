@@ -39,15 +39,28 @@ pub struct EdgeRow {
     pub open_to_ms: Option<i64>,
     /// Why.
     pub reason: Option<String>,
+    /// The end of its validity over time: recorded when, until when.
+    pub ends: Vec<(u64, Option<i64>)>,
 }
 
+/// Ends kept of one edge; the first one always.
+const ENDS: usize = 16;
+
 impl EdgeRow {
+    /// The ends of its validity as far as its last change tells.
+    pub(crate) fn known_ends(&self) -> Vec<(u64, Option<i64>)> {
+        match self.closed_ms {
+            Some(closed) => {
+                vec![(self.head.recorded_ms, self.open_to_ms), (closed, self.body.valid_to_ms)]
+            }
+            None => vec![(self.head.recorded_ms, self.body.valid_to_ms)],
+        }
+    }
+
     /// Whether it held at a time, as far as was known at another.
     pub fn holds(&self, valid_ms: i64, known_ms: u64) -> bool {
-        let to = match self.closed_ms {
-            Some(closed) if closed > known_ms => self.open_to_ms,
-            _ => self.body.valid_to_ms,
-        };
+        let known = self.ends.iter().rev().find(|(at, _)| *at <= known_ms);
+        let to = known.map_or(self.body.valid_to_ms, |(_, to)| *to);
         self.head.recorded_ms <= known_ms
             && self.body.valid_from_ms.is_none_or(|from| from <= valid_ms)
             && to.is_none_or(|to| valid_ms < to)
@@ -215,7 +228,7 @@ fn place(id: &Id, head: &Head) -> Vec<u8> {
 
 impl Fold for Graph {
     const NAME: &'static str = "graph";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Graph(event) = event else { return Ok(()) };
@@ -239,12 +252,15 @@ impl Fold for Graph {
             }),
             graph::Event::EntitySplit(event) => self.split(batch, event, recorded),
             graph::Event::EdgeAdded(event) => {
+                let head = Head::of(recorded);
+                let ends = vec![(head.recorded_ms, event.valid_to_ms)];
                 let row = EdgeRow {
-                    head: Head::of(recorded),
+                    head,
                     body: event.clone(),
                     closed_ms: None,
                     open_to_ms: None,
                     reason: None,
+                    ends,
                 };
                 batch.put(&self.by_project, place(&event.id, &row.head), event.id.as_str());
                 batch.put_row(&self.edges, event.id.as_str(), &row)
@@ -255,6 +271,10 @@ impl Fold for Graph {
                     row.closed_ms = Some(now);
                     row.open_to_ms = row.body.valid_to_ms;
                     row.body.valid_to_ms = Some(event.valid_to_ms);
+                    if row.ends.len() == ENDS {
+                        row.ends.remove(1);
+                    }
+                    row.ends.push((now, Some(event.valid_to_ms)));
                     row.reason = event.reason.clone();
                 })
             }

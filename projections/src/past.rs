@@ -183,6 +183,7 @@ impl Items {
         (row.head.scope, row.head.hidden) = (to.scope.clone(), to.hidden);
         (row.standing, row.superseded_by) = (to.standing, to.superseded_by.clone());
         (row.closed_ms, row.open_to_ms, row.reason) = (to.closed_ms, to.open_to_ms, to.reason.clone());
+        row.superseded_ms = to.superseded_by.as_ref().and(row.superseded_ms.or(to.closed_ms));
         (row.body.valid_to_ms, row.body.log_odds) = (to.valid_to_ms, to.log_odds);
         (row.sureness, row.body.origin.events) = (to.sureness.clone(), to.evidence.clone());
         self.index_fact(batch, &row)?;
@@ -290,6 +291,7 @@ impl Graph {
             Some(graph::Image::Edge { edge, closed_ms, open_to_ms, reason, hidden }) => {
                 self.change(batch, &self.edges, id, |row: &mut EdgeRow| {
                     (row.body, row.closed_ms, row.open_to_ms) = (edge.clone(), *closed_ms, *open_to_ms);
+                    row.ends = row.known_ends();
                     (row.reason, row.head.hidden) = (reason.clone(), *hidden);
                 })
             }

@@ -51,6 +51,16 @@ impl Fed {
         self.projections.iter().map(|p| (p.name(), p.digest().unwrap())).collect()
     }
 
+    /// The digests of a library that was given the first `upto` events, in one batch.
+    pub(crate) fn stopped_at(&self, upto: usize) -> Vec<(&'static str, [u8; 32])> {
+        let library = Library::open(Options::default()).unwrap();
+        let fold = |mut projection: Box<dyn Projection>| {
+            projection.apply(&self.log[..upto]).unwrap();
+            (projection.name(), projection.digest().unwrap())
+        };
+        library.projections().into_iter().map(fold).collect()
+    }
+
     /// The digests of a library built anew from the log, in one batch, without the payloads that `erased` names.
     pub(crate) fn rebuilt(&self, erased: impl Fn(&Event) -> bool) -> Vec<(&'static str, [u8; 32])> {
         let library = Library::open(Options::default()).unwrap();

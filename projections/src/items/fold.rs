@@ -219,6 +219,7 @@ impl Items {
             standing: Standing::Current,
             superseded_by: None,
             closed_ms: None,
+            superseded_ms: None,
             open_to_ms: None,
             reason: None,
             sureness: vec![(now, event.log_odds)],
@@ -333,7 +334,7 @@ fn annotate(row: &mut EpisodeRow, event: &episodic::Annotated) {
 
 impl Fold for Items {
     const NAME: &'static str = "items";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         // Items of every layer are listed by project.

@@ -99,6 +99,8 @@ pub struct FactRow {
     pub superseded_by: Option<Id>,
     /// When it stopped being current.
     pub closed_ms: Option<u64>,
+    /// When something took its place; it may have been retracted since.
+    pub superseded_ms: Option<u64>,
     /// The end of its validity before it was closed.
     pub open_to_ms: Option<i64>,
     /// Why.
@@ -134,9 +136,14 @@ impl FactRow {
         if self.head.recorded_ms > known_ms {
             return None;
         }
-        if self.closed_ms.is_some_and(|closed| closed > known_ms) {
+        let later = |at: Option<u64>| at.is_some_and(|at| at > known_ms);
+        if self.standing == Standing::Retracted && later(self.closed_ms) {
+            let superseded = self.superseded_by.is_some();
+            self.standing = if superseded { Standing::Superseded } else { Standing::Current };
+            self.closed_ms = self.superseded_ms;
+        }
+        if later(self.superseded_ms) {
             self.reopen();
-            self.standing = Standing::Current;
         }
         if let Some((_, log_odds)) = self.sureness.iter().rev().find(|(at, _)| *at <= known_ms) {
             self.body.log_odds = *log_odds;
@@ -167,6 +174,7 @@ impl FactRow {
     fn supersede(&mut self, by: &Id, from_ms: i64, at_ms: u64, reason: Option<String>) {
         self.close(Standing::Superseded, at_ms, reason);
         self.superseded_by = Some(by.clone());
+        self.superseded_ms = Some(at_ms);
         self.open_to_ms = self.body.valid_to_ms;
         self.body.valid_to_ms = Some(self.body.valid_to_ms.map_or(from_ms, |to| to.min(from_ms)));
     }
@@ -175,6 +183,7 @@ impl FactRow {
     fn reopen(&mut self) {
         if self.superseded_by.take().is_some() {
             self.body.valid_to_ms = self.open_to_ms.take();
+            self.superseded_ms = None;
         }
         if self.standing == Standing::Superseded {
             self.standing = Standing::Current;

@@ -4,6 +4,7 @@ use super::*;
 use crate::testing::{Fed, id};
 use athena_schemas::event::Event;
 use athena_schemas::layers::common::{Forgetting, Origin};
+use athena_schemas::layers::graph;
 use athena_schemas::layers::semantic::{How, conflict_id};
 use proptest::prelude::*;
 
@@ -160,5 +161,86 @@ proptest! {
             _ => false,
         };
         prop_assert_eq!(items(fed.rebuilt(shredded)), items(fed.digests()));
+    }
+}
+
+/// What time travel by recording time must tell: how a fact stands, until when it is valid, and how sure it is.
+fn told(row: FactRow) -> (Id, Standing, Option<i64>, Option<Id>, i32) {
+    (row.body.id, row.standing, row.body.valid_to_ms, row.superseded_by, row.body.log_odds)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// Facts and edges as known at a time, and everything as of a position, are what a store that stopped there holds.
+    #[test]
+    fn the_past_is_a_store_that_stopped_there(
+        steps in proptest::collection::vec((0_u8..9, 1_u64..5, 1_u64..5, -3_i64..3), 1..24),
+        valid in 0_i64..400,
+    ) {
+        let mut fed = Fed::new();
+        let mut stopped: Vec<(u64, Fed)> = Vec::new();
+        let mut events: Vec<(u64, Event)> = Vec::new();
+        for (n, (what, one, other, by)) in (1_u64..).zip(steps) {
+            let (at, cx) = (100 + 10 * n, fed.cx(1_000));
+            let (a, b) = (id("fa", 100 + one), id("fa", 100 + other));
+            let edge = id("ed", 100 + one);
+            let standing = |id: &Id| fed.library.items.fact(&cx, id).unwrap().map(|row| row.standing);
+            let edges: Vec<crate::network::EdgeRow> = fed.library.graph.edges.row(edge.as_str().as_bytes()).unwrap().into_iter().collect();
+            let event: Event = match what {
+                0 | 1 => stored(100 + n, &format!("the port is {other}"), vec![]).into(),
+                2 if standing(&a) == Some(Standing::Current) => {
+                    stored(100 + n, &format!("the port is {other}"), vec![a]).into()
+                }
+                3 if standing(&a).is_some_and(|standing| standing != Standing::Retracted) => {
+                    semantic::Event::Retracted(semantic::Retracted { id: a, reason: "r".into() }).into()
+                }
+                4 if standing(&a).is_some() => semantic::Event::Reinforced(semantic::Reinforced {
+                    id: a, delta: 0, log_odds: 1_000 * by as i32, evidence: vec![],
+                }).into(),
+                5 if a != b && standing(&a) == Some(Standing::Current) && standing(&b) == Some(Standing::Current) => {
+                    let how = [How::Supersede, How::Retract, How::BothTrue][(by + 3) as usize % 3];
+                    semantic::Event::ConflictResolved(semantic::ConflictResolved {
+                        conflict: conflict_id(&a, &b), keep: a, other: b, how,
+                    }).into()
+                }
+                6 => graph::Event::EdgeAdded(graph::EdgeAdded {
+                    id: id("ed", 100 + n), from: id("en", 1), relation: "knows".into(), to: id("en", 2),
+                    valid_from_ms: None, valid_to_ms: None, weight: 1_000, origin: Origin::default(),
+                }).into(),
+                7 if !edges.is_empty() => graph::Event::EdgeInvalidated(graph::EdgeInvalidated {
+                    id: edge, valid_to_ms: 200 + 40 * by, reason: None,
+                }).into(),
+                _ => remembered(100 + n, one as i64).into(),
+            };
+            fed.feed(at, event.clone());
+            events.push((at, event));
+            let mut then = Fed::new();
+            for (at, event) in &events {
+                then.feed(*at, event.clone());
+            }
+            stopped.push((at, then));
+        }
+        for (at, then) in &stopped {
+            let (cx, now) = (then.cx(1_000), fed.cx(1_000));
+            let known = |fed: &Fed, cx: &Context| -> Vec<_> {
+                let rows = fed.library.items.all_facts(cx).unwrap().into_iter();
+                let mut told: Vec<_> = rows.filter_map(|row| row.known_at(*at)).map(told).collect();
+                told.sort_by(|a, b| a.0.cmp(&b.0));
+                told
+            };
+            prop_assert_eq!(known(&fed, &now), known(then, &cx), "facts as known at {}", at);
+            for n in 0..=fed.log.len() as u64 {
+                let id = id("ed", 100 + n);
+                let holds = |fed: &Fed| {
+                    let row: Option<crate::network::EdgeRow> = fed.library.graph.edges.row(id.as_str().as_bytes()).unwrap();
+                    row.is_some_and(|row| row.holds(valid, *at))
+                };
+                prop_assert_eq!(holds(&fed), holds(then), "edge {} at {} as known at {}", n, valid, at);
+            }
+            // By position: a library read from the log up to there has the same digests, whatever read model.
+            let upto = fed.log.iter().filter(|recorded| recorded.record.draft.meta.at_ms <= *at).count();
+            prop_assert_eq!(fed.stopped_at(upto), then.digests());
+        }
     }
 }
