@@ -250,9 +250,12 @@ impl Projection for Versions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::library::{Library, Options};
     use crate::testing::{Fed, id};
+    use athena_schemas::context::Scope;
     use athena_schemas::layers::common::Origin;
     use athena_schemas::risk::Risk;
+    use proptest::prelude::*;
 
     fn learned(version: u32, code: &str, rollback_to: Option<u32>) -> procedural::Event {
         procedural::Event::Learned(Learned {
@@ -308,5 +311,78 @@ mod tests {
         again.reset().unwrap();
         again.apply(&fed.log).unwrap();
         assert_eq!(again.digest().unwrap(), digest, "a rebuild makes the same commits");
+    }
+
+    /// The code of a version as git keeps it: read through its tag.
+    fn kept(repository: &Repository, learned: &Learned) -> String {
+        let tag = tag(&learned.name, &learned.id, learned.version);
+        let tree = repository.find_reference(&tag).unwrap().peel_to_tree().unwrap();
+        let file = format!("{}.{}", learned.name, learned.language.ending());
+        let blob = tree.get_name(&file).unwrap().id();
+        String::from_utf8(repository.find_blob(blob).unwrap().content().to_vec()).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+        /// Whatever is learned, taken back, archived and moved: every version stands in the rows and in the repository alike,
+        /// live, opened again, and built anew.
+        #[test]
+        fn rows_and_repository_agree(steps in proptest::collection::vec((0_u8..6, 0_u64..3, 0_u32..5), 1..16)) {
+            let folder = tempfile::tempdir().unwrap();
+            let options = Options { folder: Some(folder.path().into()), ..Options::default() };
+            let mut fed = Fed::new();
+            let mut versions: Vec<Learned> = Vec::new();
+            for (n, (what, which, salt)) in (1..).zip(steps) {
+                let id = id("pr", which + 1);
+                let own: Vec<&Learned> = versions.iter().filter(|one| one.id == id).collect();
+                let version = own.len() as u32 + 1;
+                let event: procedural::Event = match (what, own.get(salt as usize)) {
+                    (0, Some(_)) => procedural::Archived { id }.into(),
+                    (1, Some(_)) => procedural::Relocated { ids: vec![id], to: Scope::project("other") }.into(),
+                    (2, Some(old)) => {
+                        let back = Some(old.version);
+                        Learned { version, rollback_to: back, reason: Some("it was better".into()), ..(*old).clone() }.into()
+                    }
+                    _ => {
+                        let procedural::Event::Learned(one) = learned(version, &format!("return {salt}\n"), None) else {
+                            unreachable!("that is what it makes")
+                        };
+                        let language = [procedural::Language::Python, procedural::Language::TypeScript][which as usize % 2];
+                        Learned { id, name: format!("boil_{which}"), language, ..one }.into()
+                    }
+                };
+                if let procedural::Event::Learned(one) = &event {
+                    versions.push(one.clone());
+                }
+                fed.feed(n * 1_000, event);
+            }
+            let agree = |library: &Library| {
+                let repository = Repository::open_bare(folder.path().join("procedures.git")).unwrap();
+                for one in &versions {
+                    let row = library.procedures.version(&one.id, one.version).unwrap().unwrap();
+                    assert_eq!(&row.body, one);
+                    assert_eq!(kept(&repository, one), row.body.code);
+                }
+                assert_eq!(repository.references().unwrap().count() - versions.len(), {
+                    let ids: std::collections::BTreeSet<&Id> = versions.iter().map(|one| &one.id).collect();
+                    ids.len()
+                }, "a branch a procedure, and a tag a version");
+            };
+            let library = Library::open(options.clone()).unwrap();
+            for mut projection in library.projections() {
+                projection.apply(&fed.log).unwrap();
+                projection.flush().unwrap();
+            }
+            agree(&library);
+            drop(library);
+            let library = Library::open(options).unwrap();
+            agree(&library);
+            for mut projection in library.projections() {
+                projection.reset().unwrap();
+                projection.apply(&fed.log).unwrap();
+            }
+            agree(&library);
+        }
     }
 }

@@ -25,6 +25,11 @@ enum Command {
         #[arg(long, value_name = "HEX")]
         hash: Option<String>,
     },
+    /// Compare installed models with their hashes; all of them where none is named
+    Verify {
+        /// The beginning of its hash
+        hash: Option<String>,
+    },
     /// Choose a model by the beginning of its hash, or `none`; from the daemon's next start on
     Use {
         /// The beginning of its hash, or `none`
@@ -38,6 +43,12 @@ impl Model {
         match self.command {
             Command::List => show(session, &shelf.list()),
             Command::Install { folder, hash } => show(session, &[shelf.install(&folder, hash.as_deref())?]),
+            Command::Verify { hash } => {
+                shelf.verify(hash.as_deref())?;
+                let named =
+                    |model: &Installed| hash.as_deref().is_none_or(|hash| model.hash.starts_with(hash));
+                show(session, &shelf.list().into_iter().filter(named).collect::<Vec<_>>())
+            }
             Command::Use { hash } => {
                 let chosen = shelf.choose((hash != "none").then_some(hash.as_str()))?;
                 show(session, &chosen.into_iter().collect::<Vec<_>>())

@@ -81,6 +81,26 @@ impl Shelf {
         all
     }
 
+    /// Compares installed models with their hashes: those whose hash begins with `hash`, or all.
+    ///
+    /// # Errors
+    /// When there is none such, or the files of one are not what was installed.
+    pub fn verify(&self, hash: Option<&str>) -> Result<(), Refusal> {
+        let begins = |model: &Installed| hash.is_none_or(|hash| model.hash.starts_with(hash));
+        let all: Vec<Installed> = self.list().into_iter().filter(begins).collect();
+        if let (true, Some(hash)) = (all.is_empty(), hash) {
+            return Err(Refusal::not_found(format!("no installed model begins with {hash}"))
+                .hint("athena model list"));
+        }
+        for model in all {
+            let files = Files::read(&self.0.join(&model.hash))?;
+            if hex(&files.fingerprint()) != model.hash {
+                return Err(changed(&model.hash));
+            }
+        }
+        Ok(())
+    }
+
     /// Names the model to use from the next start on, by the beginning of its hash; `None` for none.
     ///
     /// # Errors
@@ -116,8 +136,7 @@ impl Shelf {
         let Some(hash) = self.current() else { return Ok(None) };
         let model = open(&self.0.join(&hash))?;
         if hex(&model.fingerprint()) != hash {
-            return Err(Refusal::new(Code::Integrity, format!("the installed model {hash} was changed"))
-                .hint("athena model install it again"));
+            return Err(changed(&hash));
         }
         Ok(Some(model))
     }
@@ -141,6 +160,11 @@ impl Shelf {
         let hash = hash.trim();
         (hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hash.to_owned())
     }
+}
+
+fn changed(hash: &str) -> Refusal {
+    Refusal::new(Code::Integrity, format!("the installed model {hash} was changed"))
+        .hint("athena model install it again")
 }
 
 fn hex(bytes: &[u8]) -> String {
