@@ -36,9 +36,9 @@ pub(crate) async fn pass(router: &Router, reasons: bool) -> Result<usize, Refusa
     for DueScope { scope, strategy } in &due {
         let caller = Caller { scope: scope.clone(), holds: scope.clone(), ..Caller::system() };
         let run = call(router, "consolidation/consolidate", json!({"strategy": strategy}), &caller).await?;
-        if reasons && !run["run"].is_null() {
+        if let Some(run) = run.get("run").filter(|_| reasons) {
             // The pass stands, whatever a model says or fails to say.
-            let asked = call(router, "consolidation/reason", json!({"run": run["run"]}), &caller).await;
+            let asked = call(router, "consolidation/reason", json!({"run": run}), &caller).await;
             if let Err(refusal) = asked {
                 tracing::warn!(%refusal, "no language model was asked");
             }
