@@ -34,8 +34,8 @@ use athena_schemas::layers::run::{
 };
 use athena_schemas::ports::{Request, Router};
 use athena_schemas::refusal::{Code, Refusal};
-use past::Line;
 use athena_schemas::wire::{Assessment, Language};
+use past::Line;
 use record::Recorder;
 use serde_json::{Value, json};
 use session::Sessions;
