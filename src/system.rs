@@ -224,6 +224,7 @@ impl System {
         });
         children.extend(layers.children(&log, &sealer, snapshots.as_ref()));
         children.push(tokenizer.child());
+        children.push(guard.child());
         children.push(upstreams.child());
         if options.sandbox {
             let pool = sandbox.clone();

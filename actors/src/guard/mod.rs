@@ -6,11 +6,14 @@
 
 pub mod policy;
 mod taint;
+mod watch;
 
+use crate::handle::Slot;
 use crate::layer::LayerHandle;
 use crate::layers::approval::State as Approvals;
 use crate::run::parts::{Asked, Decided, Judge, Submission, Verdict};
 use crate::sandbox::presets::Preset;
+use crate::supervisor::Child;
 use athena_schemas::catalog;
 use athena_schemas::context::{Context, Party};
 use athena_schemas::id::Id;
@@ -21,8 +24,10 @@ use athena_schemas::risk::Risk;
 use athena_schemas::wire::{Assessment, Reason};
 use policy::{Policy, Stance};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use taint::{Step, Taints, Traced};
+use std::sync::Arc;
+use taint::{Step, Traced};
+use tokio::sync::oneshot;
+use watch::{Message, Watch};
 
 /// Most bytes of a summary.
 const SUMMARY_BYTES: usize = 300;
@@ -50,7 +55,7 @@ pub struct Guard {
     preset: Preset,
     ttl_s: u64,
     reaches: Reaches,
-    taints: Mutex<Taints>,
+    watch: Slot<Message>,
 }
 
 impl Guard {
@@ -62,7 +67,13 @@ impl Guard {
         ttl_s: u64,
         reaches: Reaches,
     ) -> Self {
-        Self { approvals, policy, preset, ttl_s, reaches, taints: Mutex::default() }
+        Self { approvals, policy, preset, ttl_s, reaches, watch: Slot::new("guard") }
+    }
+
+    /// The guard's place in the supervision tree.
+    pub fn child(&self) -> Child {
+        let slot = self.watch.clone();
+        Child::actor("guard", || Watch, move || slot.clone())
     }
 
     /// Decides on one call of agent code, at the moment of the call. People and fronts are judged by their audience alone.
@@ -74,7 +85,7 @@ impl Guard {
         if cx.caller.party != Party::Code {
             return Ok(false);
         }
-        let (stance, untrusted) = self.stance(cx, op, params)?;
+        let (stance, untrusted) = self.stance(cx, op, params).await?;
         match stance {
             Stance::Allow => Ok(untrusted),
             Stance::Deny(why) => {
@@ -105,11 +116,11 @@ impl Guard {
             .with(json!({"level": assessment.level, "reasons": reasons})))
     }
 
-    fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
+    async fn stance(&self, cx: &Context, op: &str, params: &Value) -> Result<(Stance, bool), Refusal> {
         let (risk, step) = self.step(op, params);
         let traced = match (step, &cx.caller.run) {
             (None, _) => Traced::default(),
-            (Some(step), Some(run)) => self.taints().step(run, step).ok_or_else(over)?,
+            (Some(step), Some(run)) => self.trace(run, step).await?.ok_or_else(over)?,
             (Some(_), None) => return Err(over()),
         };
         Ok((self.policy.on_call(op, risk, traced.flow), traced.untrusted))
@@ -133,8 +144,10 @@ impl Guard {
         }
     }
 
-    fn taints(&self) -> MutexGuard<'_, Taints> {
-        self.taints.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn trace(&self, run: &Id, step: Step) -> Result<Option<Traced>, Refusal> {
+        let (reply, traced) = oneshot::channel();
+        self.watch.cast(Message::Step { run: run.clone(), step, reply })?;
+        traced.await.map_err(|_| self.watch.down())
     }
 
     async fn ask_for_call(
@@ -259,21 +272,27 @@ impl Judge for Guard {
         })
     }
 
-    fn enter(&self, run: &Id, root: &Id) -> bool {
-        self.taints().enter(run, root)
+    fn enter<'a>(&'a self, run: &'a Id, root: &'a Id) -> BoxFuture<'a, Result<bool, Refusal>> {
+        Box::pin(async move {
+            let (reply, known) = oneshot::channel();
+            self.watch.cast(Message::Enter { run: run.clone(), root: root.clone(), reply })?;
+            known.await.map_err(|_| self.watch.down())
+        })
     }
 
-    fn recall(&self, run: &Id, asked: &[Asked]) {
-        for Asked { op, params } in asked {
+    fn recall(&self, run: &Id, asked: &[Asked]) -> Result<(), Refusal> {
+        let step = |Asked { op, params }: &Asked| {
             let params = serde_json::from_str(params).unwrap_or_default();
-            if let (_, Some(step)) = self.step(op, &params) {
-                self.taints().step(run, step);
-            }
-        }
+            self.step(op, &params).1
+        };
+        self.watch.cast(Message::Recall { run: run.clone(), steps: asked.iter().filter_map(step).collect() })
     }
 
     fn leave(&self, run: &Id) {
-        self.taints().leave(run);
+        if self.watch.cast(Message::Leave { run: run.clone() }).is_err() {
+            // A guard that starts again knows of no run at work, so there is nothing to take back.
+            tracing::debug!(%run, "the guard was not there when a run left");
+        }
     }
 
     fn decided<'a>(

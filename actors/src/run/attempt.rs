@@ -119,7 +119,7 @@ impl Inner {
                 wait(attempt, Waiting { call: 0, why: Why::Approval(approval), message }).await
             }
             (None, Verdict::Allow { .. }) => {
-                let watched = self.watched(&attempt.run, &attempt.tape)?;
+                let watched = self.watched(&attempt.run, &attempt.tape).await?;
                 self.go(cx, attempt, watched, cancel).await
             }
         }
@@ -157,7 +157,7 @@ impl Inner {
         }
         let mut attempt = self.attempt(cx, run, tape, doubt, begun, cancel).await?;
         // While the record still says which call it waits with: that one is judged as it is made.
-        let watched = self.watched(&attempt.run, &attempt.tape)?;
+        let watched = self.watched(&attempt.run, &attempt.tape).await?;
         attempt.recorder.push(Resumed { uncertain: doubt, build: BUILD.into() })?;
         // On disk before anything leaves again: another crash must find the run in doubt where it is.
         attempt.recorder.commit(true).await?;

@@ -89,10 +89,16 @@ pub trait Judge: Send + Sync {
     /// A run goes to work, by itself (then it is its own `root`) or started by the code of another, whose outermost is `root`.
     /// Whether the judge knows what these runs have done; where it does not, [`recall`](Self::recall) follows before the first
     /// call.
-    fn enter(&self, run: &Id, root: &Id) -> bool;
+    ///
+    /// # Errors
+    /// While the judge restarts.
+    fn enter<'a>(&'a self, run: &'a Id, root: &'a Id) -> BoxFuture<'a, Result<bool, Refusal>>;
 
     /// What a run at work, and those before and below it, have called so far, as their records tell.
-    fn recall(&self, run: &Id, asked: &[Asked]);
+    ///
+    /// # Errors
+    /// While the judge restarts: then the run must not go on.
+    fn recall(&self, run: &Id, asked: &[Asked]) -> Result<(), Refusal>;
 
     /// A run is at work no more: it is over, or waits.
     fn leave(&self, run: &Id);

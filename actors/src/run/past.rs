@@ -67,15 +67,15 @@ impl Inner {
     }
 
     /// Puts a run that goes to work under the judge's eyes, and tells what it did before where the judge does not know.
-    pub(super) fn watched(&self, run: &Id, tape: &Tape) -> Result<Watched, Refusal> {
+    pub(super) async fn watched(&self, run: &Id, tape: &Tape) -> Result<Watched, Refusal> {
         let judge = self.parts.judge.clone();
         let root = self.line_of(run).map_or_else(|| run.clone(), |line| line.root);
-        let known = judge.enter(run, &root);
+        let known = judge.enter(run, &root).await?;
         let watched = Watched { judge, run: run.clone() };
         if !known && (root != *run || !tape.asked.is_empty()) {
             let mut asked = Vec::new();
             self.past(&root, 0, &mut asked)?;
-            watched.judge.recall(run, &asked);
+            watched.judge.recall(run, &asked)?;
         }
         Ok(watched)
     }

@@ -253,15 +253,16 @@ impl Judge for Person {
         };
         Box::pin(async move { Ok(verdict) })
     }
-    fn enter(&self, run: &Id, root: &Id) -> bool {
+    fn enter<'a>(&'a self, run: &'a Id, root: &'a Id) -> BoxFuture<'a, Result<bool, Refusal>> {
         let mut at_work = self.at_work.lock().unwrap();
         let known = at_work.iter().any(|(_, of)| of == root);
         at_work.push((run.clone(), root.clone()));
-        known
+        Box::pin(async move { Ok(known) })
     }
-    fn recall(&self, run: &Id, asked: &[parts::Asked]) {
+    fn recall(&self, run: &Id, asked: &[parts::Asked]) -> Result<(), Refusal> {
         let calls = asked.iter().map(|asked| asked.op.clone());
         self.recalled.lock().unwrap().entry(run.clone()).or_default().extend(calls);
+        Ok(())
     }
     fn leave(&self, run: &Id) {
         self.at_work.lock().unwrap().retain(|(at_work, _)| at_work != run);
