@@ -32,9 +32,10 @@ pub(super) fn install(dir: &Path) -> anyhow::Result<()> {
     crate::log::say(format!("installing the peers below {} …", dir.display()));
     std::fs::write(dir.join("package.json"), package)?;
     std::fs::write(dir.join("requirements.txt"), wanted)?;
+    let python = python()?;
     let steps: [(&str, &[&str]); 3] = [
         ("npm", &["install", "--no-audit", "--no-fund", "--loglevel=error"]),
-        ("python3", &["-m", "venv", ".venv"]),
+        (python, &["-m", "venv", "--clear", ".venv"]),
         (".venv/bin/pip", &["install", "--quiet", "--disable-pip-version-check", "-r", "requirements.txt"]),
     ];
     for (program, args) in steps {
@@ -45,6 +46,20 @@ pub(super) fn install(dir: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(std::fs::write(dir.join("installed"), both)?)
+}
+
+/// A Python whose SQLite loads extensions, as `mcp-memory-service` needs it; builds of Python differ in that.
+fn python() -> anyhow::Result<&'static str> {
+    let able = |python: &&str| {
+        let load = "import sqlite3; sqlite3.connect(':memory:').enable_load_extension(True)";
+        Command::new(python)
+            .args(["-c", load])
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|done| done.success())
+    };
+    let candidates = ["python3", "/usr/bin/python3", "/usr/local/bin/python3"];
+    candidates.into_iter().find(able).context("no Python whose sqlite3 module loads extensions was found")
 }
 
 /// Athena first: the binary beside this one.
@@ -176,7 +191,9 @@ impl Side {
 
     fn athena(&self, store: &Path, args: &[&str]) -> anyhow::Result<Value> {
         let mut command = Command::new(&self.program);
-        command.arg("--json").args(args).env("ATHENA_STORE", store.join("store")).stderr(Stdio::piped());
+        // In the folder where the client starts the server: the project is told from it.
+        command.arg("--json").args(args).current_dir(store).env("ATHENA_STORE", store.join("store"));
+        command.stderr(Stdio::piped());
         let output = command.output()?;
         ensure!(output.status.success(), "athena {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout).unwrap_or_default())
