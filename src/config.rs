@@ -50,10 +50,15 @@ pub struct Sandbox {
     pub concurrent: usize,
     /// The CPython for what of Python the built-in engine cannot run: a name or a path; empty for none.
     pub python: String,
+    /// Check the types of TypeScript before it runs, where a request does not say.
+    pub type_check: bool,
+    /// The TypeScript compiler for that: a name or a path; empty for `tsgo` or `tsc`, whichever is found.
+    pub checker: String,
     /// A session that no run has changed for this many days starts anew; 0 is never.
     pub session_days: u64,
-    /// Bound all workers together by a control group below this process's own: half of the machine's memory, half the usual
-    /// share of its processors. A server that is killed leaves an empty group behind, which the next one sweeps.
+    /// Bound each run by a control group of its own, and all together by one below this process's own: half of the machine's
+    /// memory, half the usual share of its processors. A server that is killed leaves empty groups behind, which the next one
+    /// sweeps.
     pub cgroup: bool,
     /// Run code even where the kernel gives no seccomp. In so many words: this is not safe.
     pub allow_weak: bool,
@@ -66,6 +71,8 @@ impl Default for Sandbox {
             warm: 2,
             concurrent: 64,
             python: "python3".into(),
+            type_check: false,
+            checker: String::new(),
             session_days: 90,
             cgroup: false,
             allow_weak: false,

@@ -25,6 +25,7 @@ pub mod system;
 pub mod telemetry;
 pub mod tokens;
 pub mod toolbox;
+mod types;
 
 pub use athena_schemas::refusal::Refusal;
 pub use embed::{Athena, worker};

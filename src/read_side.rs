@@ -2,7 +2,7 @@
 
 use crate::router::Freshness;
 use athena_actors::handle::Slot;
-use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage};
+use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage, gather};
 use athena_actors::supervisor::Child;
 use athena_projections::library::{Library, Options as LibraryOptions};
 use athena_schemas::envelope::Seq;
@@ -50,16 +50,17 @@ impl ReadSide {
         let feed = Arc::new(Feed::new(reader.clone(), sealer));
         let (mut children, mut driven) = (Vec::new(), Vec::new());
         let wanted = Arc::new(watch::Sender::default());
+        let (tell, due) = watch::channel(0);
+        tokio::spawn(gather(reader.clone(), wanted.subscribe(), tell));
         for projection in library.projections() {
             let name = projection.name();
             let (seen, sight) = watch::channel(projection.position());
             let slot = Slot::new("a projection");
             let args = ProjectorArgs {
                 feed: feed.clone(),
-                reader: reader.clone(),
                 projection: Arc::new(Mutex::new(projection)),
                 seen,
-                wanted: wanted.subscribe(),
+                due: due.clone(),
                 slot: slot.clone(),
             };
             children.push(Child::actor(name, || Projector, move || args.clone()));

@@ -13,6 +13,7 @@ use crate::services::House;
 use crate::services::consolidation::Reasoner;
 use crate::services::erasure::Erasure;
 use crate::toolbox::{Learnt, Toolbox};
+use crate::types::Checker;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
@@ -33,6 +34,7 @@ use athena_projections::search::embed::shelf::Shelf;
 use athena_schemas::layers::upstream::{Command as UpstreamCommand, Roster, Server};
 use athena_schemas::ports::{LogError, LogReader, Sealer, Views};
 use athena_schemas::refusal::{Code, Refusal};
+use athena_schemas::risk::Risk;
 use athena_schemas::surface::Effect;
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
@@ -42,6 +44,9 @@ use std::time::Duration;
 
 /// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
 const ANSWER_BYTES: usize = 24 << 10;
+
+/// What an engine needs beside the heap of a run, mebibytes: the largest, CPython with its library, and what allocators keep.
+const ENGINE_MB: u64 = 128;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -167,6 +172,10 @@ impl System {
             sandbox: sandbox.clone(),
             judge: guard.clone(),
             tokenize: Arc::new(RunTokens(tokenizer.clone())),
+            types: {
+                let settings = &options.config.sandbox;
+                Arc::new(Checker::new(toolbox.clone(), settings.checker.clone(), settings.type_check))
+            },
             effects: {
                 let upstreams = upstreams.clone();
                 Arc::new(Catalogued(move |op: &str| effect(&upstreams, op)))
@@ -420,7 +429,7 @@ fn guard(layers: &Layers, config: &Config, upstreams: &Upstreams) -> Result<Guar
         let tool = upstreams.tool(op);
         let open_world = tool.as_ref().and_then(|tool| tool.annotations.open_world_hint);
         Reach {
-            risk: tool.as_ref().map_or(athena_schemas::risk::Risk::Medium, |tool| tool.risk),
+            risk: tool.as_ref().map_or(Risk::Medium, |tool| tool.risk),
             writes: upstreams.effect(op) != Effect::Read,
             // MCP takes a tool for one of the open world unless it says otherwise.
             outbound: open_world != Some(false),
@@ -442,7 +451,7 @@ pub(crate) fn sandbox(config: &crate::config::Sandbox) -> Result<Sandbox, Refusa
     if config.allow_weak {
         arguments.extend(["--least".to_owned(), "none".to_owned()]);
     }
-    let workers = zygote::Settings { arguments, grouped: config.cgroup };
+    let workers = zygote::Settings { arguments, grouped: run_memory(config)? };
     let unstarted = |error| Refusal::new(Code::Unavailable, format!("the sandbox does not start: {error}"));
     let python: Option<Arc<dyn Spawn>> = match config.python.as_str() {
         "" => None,
@@ -451,6 +460,15 @@ pub(crate) fn sandbox(config: &crate::config::Sandbox) -> Result<Sandbox, Refusa
     let spawn = Arc::new(Zygote::new(workers).map_err(unstarted)?);
     let settings = Settings { warm: config.warm, concurrent: config.concurrent, ..Settings::default() };
     Ok(Sandbox::with_python(settings, spawn, python))
+}
+
+/// What a run's control group gives it, where groups are wanted: the heap that any run may have, and room for its engine.
+fn run_memory(config: &crate::config::Sandbox) -> Result<Option<u64>, Refusal> {
+    if !config.cgroup {
+        return Ok(None);
+    }
+    let heap = u64::from(Preset::load(&config.preset)?.at(Risk::Low).memory_mb);
+    Ok(Some((heap + ENGINE_MB) << 20))
 }
 
 /// The folder of a store in memory: its keys have to lie somewhere, and go with it.

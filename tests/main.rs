@@ -27,3 +27,4 @@ mod skills;
 mod stride;
 mod support;
 mod travel;
+mod types;

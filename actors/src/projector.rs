@@ -125,9 +125,23 @@ fn failed(error: ProjectionError) -> Refusal {
 /// After this many events a projection is made durable; what a crash loses of it is read from the log again.
 const FLUSH_EVERY: Seq = 20_000;
 
-/// How long a projector that nobody waits for lets events gather: one pass over many costs little more than over one, and all
-/// projectors wake for each.
+/// How long events that nobody waits for gather before the projectors are told: all of them wake each time, and one pass over
+/// many events costs little more than over one.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// Tells projectors how far there is something to see, in `due`: at once where `wanted` says that somebody waits for it, else
+/// when events have gathered. Ends with the log, or when nobody is left to tell.
+pub async fn gather(reader: Arc<dyn LogReader>, mut wanted: watch::Receiver<Seq>, due: watch::Sender<Seq>) {
+    let mut told = 0;
+    while reader.beyond(told).await.is_some() {
+        // An error is that nobody can wait any more: the house is closing.
+        let _ = tokio::time::timeout(GATHER, wanted.wait_for(|wanted| *wanted > told)).await;
+        told = reader.head();
+        if due.send(told).is_err() {
+            break;
+        }
+    }
+}
 
 /// What a projector is sent.
 pub enum ProjectorMessage {
@@ -149,14 +163,12 @@ pub type Shared = Arc<Mutex<Box<dyn Projection>>>;
 pub struct ProjectorArgs {
     /// The log, decoded.
     pub feed: Arc<Feed>,
-    /// The log's head.
-    pub reader: Arc<dyn LogReader>,
     /// What it drives.
     pub projection: Shared,
     /// Where it says how far it has come.
     pub seen: watch::Sender<Seq>,
-    /// The furthest position that anybody waits for.
-    pub wanted: watch::Receiver<Seq>,
+    /// How far there is something to see; see [`gather`].
+    pub due: watch::Receiver<Seq>,
     /// Where its callers find it.
     pub slot: crate::handle::Slot<ProjectorMessage>,
 }
@@ -177,16 +189,13 @@ impl Actor for Projector {
         // The stored position may be that of other code: then what it holds is rebuilt, in `catch_up`.
         catch_up(&args).await?;
         args.slot.fill(myself.clone());
-        let (reader, seen, mut wanted) = (args.reader.clone(), args.seen.subscribe(), args.wanted.clone());
+        let (mut due, seen) = (args.due.clone(), args.seen.subscribe());
         tokio::spawn(async move {
             loop {
                 let at = *seen.borrow();
-                if reader.beyond(at).await.is_none() {
-                    break;
-                }
-                // An error is that nobody can wait any more: the house is closing.
-                let _ = tokio::time::timeout(GATHER, wanted.wait_for(|wanted| *wanted > at)).await;
-                if myself.cast(ProjectorMessage::Pull).is_err() {
+                if due.wait_for(|due| *due > at).await.is_err()
+                    || myself.cast(ProjectorMessage::Pull).is_err()
+                {
                     break;
                 }
                 // One message is enough however many events are waiting: the next is sent when this one is done.
@@ -352,12 +361,13 @@ mod tests {
     }
 
     async fn start(log: &LogHandle) -> ProjectorArgs {
+        let (due, told) = watch::channel(0);
+        tokio::spawn(gather(log.reader(), watch::channel(0).1, due));
         let args = ProjectorArgs {
             feed: Arc::new(Feed::new(log.reader(), Arc::new(Clear))),
-            reader: log.reader(),
             projection: Arc::new(Mutex::new(Box::new(Positions::default()))),
             seen: watch::channel(0).0,
-            wanted: watch::channel(0).1,
+            due: told,
             slot: Slot::new("positions"),
         };
         Actor::spawn(None, Projector, args.clone()).await.unwrap();

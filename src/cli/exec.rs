@@ -24,6 +24,9 @@ pub(crate) struct Exec {
     /// Keeps `session.state` between runs of the same name
     #[arg(long, value_name = "NAME")]
     session: Option<String>,
+    /// Check TypeScript's types first, and run nothing where they do not fit
+    #[arg(long)]
+    check: bool,
     /// Lower the wall time, milliseconds
     #[arg(long, value_name = "MS")]
     wall_ms: Option<u64>,
@@ -100,6 +103,9 @@ impl Exec {
             }
             if let Some(name) = &self.session {
                 object.insert("session".into(), json!(name));
+            }
+            if self.check {
+                object.insert("check".into(), json!(true));
             }
             let limits = self.limits();
             if !limits.is_empty() {

@@ -92,6 +92,14 @@ async fn doctor(session: &Session) -> Done {
             "try": "install python3, or name one in sandbox.python"})
     });
     drop(python);
+    rows.push(match crate::types::find(&config.checker) {
+        Ok(program) => {
+            json!({"kind": "types of TypeScript", "level": "", "layers": "", "engines": program.display().to_string()})
+        }
+        Err(refusal) => {
+            json!({"kind": "types of TypeScript", "level": "", "layers": "", "engines": "", "try": refusal.hint})
+        }
+    });
     let cells = |row: &Value| {
         ["kind", "level", "engines", "layers"].map(|name| field(row, &format!("/{name}"))).into()
     };

@@ -113,6 +113,19 @@ impl Toolbox {
         self.shelf().namespaces.clone()
     }
 
+    /// The tools of now, and every file of TypeScript that code can import, by its path.
+    pub(crate) fn sources(&self, cx: &Context) -> (Vec<Tool>, Vec<(String, String)>) {
+        let (shelf, skills) = (self.shelf(), self.skills.list(cx));
+        let files = tree::paths(&shelf.tools, &skills).into_iter().filter(|path| path.ends_with(".ts"));
+        let sources = files
+            .filter_map(|path| {
+                let source = tree::module(&shelf.tools, &skills, &path).ok()?;
+                Some((path, source))
+            })
+            .collect();
+        (shelf.tools.clone(), sources)
+    }
+
     /// Answers `tools/…` and `files/…`.
     ///
     /// # Errors

@@ -406,3 +406,18 @@ fn everything_is_written_out_for_people() {
     assert!(source.contains("export async function search"));
     assert!(folder.path().join("skills/greet.ts").exists());
 }
+
+#[test]
+fn globals_have_the_types_of_the_files_they_stand_for() {
+    let (tools, sources) = toolbox().sources(&Context::example());
+    let written = crate::types::globals(&tools);
+    assert!(
+        written.contains(r#""search": typeof import("./mcp-servers/athena/semantic/search.ts").search"#),
+        "{written}"
+    );
+    let mut files = written.split("import(\".").skip(1).filter_map(|rest| rest.split('"').next()).peekable();
+    assert!(files.peek().is_some());
+    for file in files {
+        assert!(sources.iter().any(|(path, _)| path == file), "{file}");
+    }
+}

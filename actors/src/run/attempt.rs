@@ -17,7 +17,7 @@ use athena_schemas::layers::run::{
 };
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::risk::Limits;
-use athena_schemas::wire::{Assessment, FaultKind, Language};
+use athena_schemas::wire::{Assessment, Fault, FaultKind, Language};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +64,11 @@ impl Inner {
         }
         let language = op.language.unwrap_or_else(|| language::detect(code));
         let mut worker = self.worker(parent.is_some(), cancel).await?;
-        let looked = self.look(cx, &mut worker, language, code, &op.input).await?;
+        let mut looked = self.look(cx, &mut worker, language, code, &op.input).await?;
+        if let Some(fault) = self.mistyped(cx, op.check, language, &looked, cancel).await? {
+            // Like code that does not parse, it asks for nothing and is not run.
+            looked.assessment.syntax = Some(fault);
+        }
         if looked.assessment.beyond.is_some() {
             worker = self.parts.sandbox.python(worker).await;
         }
@@ -293,6 +297,34 @@ impl Inner {
         let archive = Archive { reader: &*reader, sealer: &*self.parts.sealer };
         tokio::select! {
             held = self.sessions.hold(archive, caller, scope, name) => held,
+            () = cancel.cancelled() => Err(cancelled()),
+        }
+    }
+
+    /// What is wrong with the types of code that parses, where they are to be checked.
+    async fn mistyped(
+        &self,
+        cx: &Context,
+        wanted: Option<bool>,
+        language: Language,
+        looked: &Looked,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Fault>, Refusal> {
+        let types = &self.parts.types;
+        if looked.assessment.syntax.is_some() || !wanted.unwrap_or_else(|| types.always()) {
+            return Ok(None);
+        }
+        if language != Language::TypeScript {
+            // A setting is for the code that it fits.
+            let asked = wanted.map(|_| {
+                Refusal::invalid(format!("types are checked of TypeScript, and this is {language:?}"))
+                    .at("check")
+                    .hint("say that its language is typescript, or leave check out")
+            });
+            return asked.map_or(Ok(None), Err);
+        }
+        tokio::select! {
+            fault = types.check(cx, &looked.code) => fault,
             () = cancel.cancelled() => Err(cancelled()),
         }
     }

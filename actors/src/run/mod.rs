@@ -24,7 +24,7 @@ mod tests;
 
 pub use drive::GRACE;
 pub use language::detect;
-pub use parts::{Asked, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Verdict};
+pub use parts::{Asked, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Types, Verdict};
 
 use athena_schemas::context::{Caller, Context, Party};
 use athena_schemas::id::{CommandId, Id};
@@ -45,6 +45,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tape::{Archive, Tape};
 use tokio_util::sync::CancellationToken;
 
+/// The name of the error of a run whose types did not fit.
+pub const TYPE_ERROR: &str = "TypeCheckError";
 /// Unfinished runs looked for after a start.
 const UNFINISHED_MAX: u32 = 10_000;
 

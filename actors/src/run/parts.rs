@@ -10,7 +10,7 @@ use athena_schemas::operation::{Audience, Side};
 use athena_schemas::ports::{BoxFuture, Sealer};
 use athena_schemas::refusal::Refusal;
 use athena_schemas::risk::Limits;
-use athena_schemas::wire::{Assessment, Language, Namespace};
+use athena_schemas::wire::{Assessment, Fault, Language, Namespace};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -131,6 +131,15 @@ pub trait Tokenize: Send + Sync {
     fn json<'a>(&'a self, cx: &'a Context, value: Value) -> BoxFuture<'a, Result<(Value, u32), Refusal>>;
 }
 
+/// Checks types before code runs.
+pub trait Types: Send + Sync {
+    /// Whether they are checked where a request does not say.
+    fn always(&self) -> bool;
+
+    /// The error of TypeScript code that runs in `cx`, with its place; none where its types fit.
+    fn check<'a>(&'a self, cx: &'a Context, code: &'a str) -> BoxFuture<'a, Result<Option<Fault>, Refusal>>;
+}
+
 /// What calls can do to the world.
 pub trait Effects: Send + Sync {
     /// What a call of `op` can do. Where nothing is known, [`Effect::Unknown`].
@@ -185,6 +194,8 @@ pub struct Parts {
     pub judge: Arc<dyn Judge>,
     /// The tokenizer.
     pub tokenize: Arc<dyn Tokenize>,
+    /// Checks types.
+    pub types: Arc<dyn Types>,
     /// What calls can do.
     pub effects: Arc<dyn Effects>,
     /// The globals.

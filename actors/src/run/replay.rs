@@ -1,10 +1,10 @@
 //! Replay: the code again, in a new worker, told what it was told then, with nothing behind it.
 
-use super::Inner;
 use super::drive::{Ended, Stop, drive};
 use super::finish::{Clean, End};
 use super::host::{Beyond, Offline, World};
 use super::tape::{Archive, Tape};
+use super::{Inner, TYPE_ERROR};
 use crate::sandbox::is_python;
 use athena_schemas::context::Context;
 use athena_schemas::layers::run::{Divergence, Finished, Replay, Replayed, Status};
@@ -31,6 +31,8 @@ impl Inner {
         if never_ran(&tape) {
             let assessment = worker.analyze(tape.started.language, &tape.code).await?;
             let divergence = match (assessment.syntax, status) {
+                // The types that did not fit were those of the tools of that time.
+                (None, Status::Failed) if mistyped(&tape) => None,
                 (None, Status::Failed) => Some(end_differs("a syntax error", "code that parses")),
                 (Some(fault), Status::Denied) => Some(end_differs("code that parses", &fault.message)),
                 _ => None,
@@ -140,6 +142,12 @@ fn never_ran(tape: &Tape) -> bool {
 fn by_us(tape: &Tape) -> bool {
     let error = tape.finished.as_ref().and_then(|finished| finished.error.as_ref());
     error.is_some_and(|error| error.name == "Divergence")
+}
+
+/// Whether its types did not fit.
+fn mistyped(tape: &Tape) -> bool {
+    let error = tape.finished.as_ref().and_then(|finished| finished.error.as_ref());
+    error.is_some_and(|error| error.name == TYPE_ERROR)
 }
 
 fn lenient(job: Job) -> Job {

@@ -1,6 +1,8 @@
 //! The engine against scripted workers, a log in memory and a router that remembers every call.
 
-use super::parts::{Catalogued, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Verdict};
+use super::parts::{
+    Catalogued, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Types, Verdict,
+};
 use super::tape::Archive;
 use super::*;
 use crate::log::{Location, LogHandle, Options};
@@ -273,6 +275,18 @@ impl Judge for Person {
     }
 }
 
+/// Finds fault with what says that it is wrongly typed.
+struct Strict;
+impl Types for Strict {
+    fn always(&self) -> bool {
+        false
+    }
+    fn check<'a>(&'a self, _: &'a Context, code: &'a str) -> BoxFuture<'a, Result<Option<Fault>, Refusal>> {
+        let wrong = code.contains("mistyped").then(|| fault(FaultKind::Syntax, TYPE_ERROR, "TS2322: no"));
+        Box::pin(async move { Ok(wrong) })
+    }
+}
+
 struct Globals;
 impl Surface for Globals {
     fn namespaces(&self, _: &Context) -> Arc<[Namespace]> {
@@ -401,6 +415,7 @@ impl House {
             sandbox: Sandbox::new(Settings { warm: 0, ..Settings::default() }, spawn.clone()),
             judge: person.clone(),
             tokenize: Arc::new(OneSecret),
+            types: Arc::new(Strict),
             effects: Arc::new(Catalogued(upstream)),
             surface: Arc::new(Globals),
             clock: Arc::new(move || clock.time.fetch_add(1, Ordering::SeqCst)),
@@ -485,6 +500,31 @@ async fn calls_go_to_the_router_and_their_answers_to_the_code() {
         house.world.events(&outcome.run),
         ["run.started", "run.called", "run.answered", "run.finished"]
     );
+}
+
+#[tokio::test]
+async fn code_whose_types_do_not_fit_is_not_run_and_replays_so() {
+    let house = house();
+    let op = |code: &str, check, language| Execute {
+        code: Some(code.into()),
+        language: Some(language),
+        check,
+        ..Execute::default()
+    };
+    let code = "call semantic/store\nmistyped";
+    let wrong = house.execute(op(code, Some(true), Language::TypeScript)).await;
+    assert_eq!((wrong.status, wrong.metrics.calls), (Status::Failed, 0));
+    let error = wrong.error.clone().unwrap();
+    assert_eq!((error.name.as_str(), error.line, error.column), (TYPE_ERROR, Some(1), Some(2)));
+    assert_eq!(house.world.reached("semantic/store"), 0);
+    assert_eq!(house.world.events(&wrong.run), ["run.started", "run.finished"]);
+    assert!(house.replay(&wrong.run).await.identical);
+    for check in [None, Some(false)] {
+        assert_eq!(house.execute(op(code, check, Language::TypeScript)).await.status, Status::Completed);
+    }
+    let op = op("return 1", Some(true), Language::JavaScript);
+    let refused = house.runs.execute(&house.cx(), op, None).await.unwrap_err();
+    assert_eq!((refused.code, refused.path.as_deref()), (Code::Invalid, Some("check")));
 }
 
 /// What the code touched before is told from the record to a judge who did not see it: one of another daemon, or one who has

@@ -1,9 +1,9 @@
-//! A control group for all workers together, where this process may make one: what they use of memory and processors is the
-//! machine's to bound, and never the server's to lose.
+//! Control groups, where this process may make them: one for all workers together, and in it one for each run. What they use of
+//! memory and processors is the machine's to bound, and never the server's to lose.
 //!
-//! Workers join by being copies of a process that did, so the group costs a run nothing. Each run's own memory is bounded by
-//! its engine and its address space; the group bounds their sum, and its fullest worker dies first. Both versions of the
-//! kernel's interface are tried; what there is shows in the layers of each worker.
+//! The process that workers are copies of stands in a group of its own beside theirs. A run's memory is bounded by its engine, by
+//! its address space, and by its group, which counts what the kernel really gave; among each other runs have equal shares of
+//! the processors. Both versions of the kernel's interface are tried; what there is shows in the layers of each worker.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,23 +13,28 @@ use std::{fs, io};
 const MEMORY_PART: u64 = 2;
 /// The share of processors beside what else runs, in percent of the usual.
 const CPU_PERCENT: u64 = 50;
+/// The layer of a worker in a group of its own.
+const RUN: &str = "cgroup-run";
 
-/// A group. Dropping it removes it, once it is empty.
+/// A group of groups. Dropping it removes it, once it is empty.
 pub(super) struct Group {
     folders: Vec<PathBuf>,
+    /// What one run may have of memory, bytes.
+    run_bytes: u64,
+    made: AtomicU32,
     /// What it bounds.
     pub(super) layers: Vec<&'static str>,
 }
 
 impl Group {
-    /// A new group; none where the kernel or this process's rights give none.
-    pub(super) fn new() -> Option<Self> {
+    /// A new group, whose runs may have so much memory each; none where the kernel or this process's rights give none.
+    pub(super) fn new(run_bytes: u64) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("athena-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
         let own = fs::read_to_string("/proc/self/cgroup").ok()?;
         let memory = memory_total()? / MEMORY_PART;
-        let mut group = Self { folders: Vec::new(), layers: Vec::new() };
+        let mut group = Self { folders: Vec::new(), run_bytes, made: AtomicU32::new(0), layers: Vec::new() };
         for place in places(&mounts, &own) {
             sweep(&place);
             let folder = place.join(&name);
@@ -43,33 +48,110 @@ impl Group {
                 ("cgroup-cpu", "cpu.shares", 1024 * CPU_PERCENT / 100),
             ];
             for (layer, file, value) in bounds {
-                let file = folder.join(file);
-                // Writing would make the file where the kernel has none.
-                if file.exists()
-                    && fs::write(&file, value.to_string()).is_ok()
-                    && !group.layers.contains(&layer)
-                {
+                if bound(&folder, file, value) && !group.layers.contains(&layer) {
                     group.layers.push(layer);
                 }
             }
+            // The second version bounds groups within a group only where that group says so, and holds no process itself then.
+            let _ = fs::write(folder.join("cgroup.subtree_control"), "+memory +cpu");
             group.folders.push(folder);
         }
         (!group.layers.is_empty()).then_some(group)
     }
 
-    /// Puts a process, and all it will make, into the group.
+    /// Puts the process that makes workers into a group of its own, and with it all that it will make.
     pub(super) fn add(&self, pid: libc::pid_t) -> io::Result<()> {
-        self.folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+        put(&self.within("zygote")?, pid)
+    }
+
+    /// A group for one run; none where its memory cannot be bounded.
+    pub(super) fn run(&self) -> Option<Run> {
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let run = Run { folders: self.within(&format!("run-{number}")).ok()? };
+        let bounded = run.folders.iter().any(|folder| {
+            bound(folder, "memory.max", self.run_bytes)
+                || bound(folder, "memory.limit_in_bytes", self.run_bytes)
+        });
+        bounded.then_some(run)
+    }
+
+    /// The layers of a worker; in a group of its own there is one more.
+    pub(super) fn layers(&self, own: bool) -> Vec<&'static str> {
+        self.layers.iter().copied().chain(own.then_some(RUN)).collect()
+    }
+
+    fn within(&self, name: &str) -> io::Result<Vec<PathBuf>> {
+        let folders: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
+        folders.iter().try_for_each(fs::create_dir)?;
+        Ok(folders)
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
         for folder in &self.folders {
-            // While a worker is dying it is not empty; whoever makes the next group sweeps.
+            remove(folder);
+        }
+    }
+}
+
+/// The group of one run. Dropping it ends what is left in it and removes it; after its process was reaped, that is.
+pub(super) struct Run {
+    folders: Vec<PathBuf>,
+}
+
+impl Run {
+    /// Puts a process into the group.
+    pub(super) fn add(&self, pid: libc::pid_t) -> io::Result<()> {
+        put(&self.folders, pid)
+    }
+
+    /// Ends every process in it: at once where the kernel can, else one by one.
+    fn kill(&self) {
+        for folder in &self.folders {
+            if bound(folder, "cgroup.kill", 1) {
+                continue;
+            }
+            let inside = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            for pid in inside.lines().filter_map(|pid| pid.parse().ok()) {
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        self.kill();
+        for folder in &self.folders {
+            // What was killed just now is still there; whoever removes the whole tries again.
             let _ = fs::remove_dir(folder);
         }
     }
+}
+
+/// Puts a process into a group.
+fn put(folders: &[PathBuf], pid: libc::pid_t) -> io::Result<()> {
+    folders.iter().try_for_each(|folder| fs::write(folder.join("cgroup.procs"), pid.to_string()))
+}
+
+/// Writes a bound; whether there is such a one. Writing alone would make the file where the kernel has none.
+fn bound(folder: &Path, file: &str, value: u64) -> bool {
+    let file = folder.join(file);
+    file.exists() && fs::write(&file, value.to_string()).is_ok()
+}
+
+/// Removes a group and those in it, as far as they are empty.
+fn remove(folder: &Path) {
+    for inner in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if inner.file_type().is_ok_and(|kind| kind.is_dir()) {
+            let _ = fs::remove_dir(inner.path());
+        }
+    }
+    let _ = fs::remove_dir(folder);
 }
 
 /// The folders of this process's own groups that may hold one of ours.
@@ -109,7 +191,7 @@ fn sweep(place: &Path) {
         if let Some(pid) = pid.and_then(|pid| pid.parse::<u32>().ok())
             && !Path::new("/proc").join(pid.to_string()).exists()
         {
-            let _ = fs::remove_dir(entry.path());
+            remove(&entry.path());
         }
     }
 }
@@ -141,20 +223,64 @@ mod tests {
         assert_eq!(found, expected.map(PathBuf::from));
     }
 
-    /// Where a group can be made it bounds, holds a process, and is gone afterwards.
-    #[test]
-    fn a_group_holds_a_process_and_goes() {
-        let Some(group) = Group::new() else { return };
-        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        group.add(libc::pid_t::try_from(sleeper.id()).unwrap()).unwrap();
-        for folder in &group.folders {
+    const MIB: u64 = 1 << 20;
+
+    fn inside(run: &Run, pid: u32) -> bool {
+        run.folders.iter().all(|folder| {
             let inside = fs::read_to_string(folder.join("cgroup.procs")).unwrap();
-            assert!(inside.lines().any(|pid| pid == sleeper.id().to_string()), "{folder:?}: {inside}");
+            inside.lines().any(|line| line == pid.to_string())
+        })
+    }
+
+    /// A group with one for a run in it, or a word that this kernel or these rights give none.
+    fn groups(run_bytes: u64) -> Option<(Group, Run)> {
+        let made = Group::new(run_bytes).and_then(|group| {
+            let run = group.run()?;
+            Some((group, run))
+        });
+        if made.is_none() {
+            eprintln!("control groups cannot be made here: they were NOT tried");
         }
-        sleeper.kill().unwrap();
-        sleeper.wait().unwrap();
+        made
+    }
+
+    /// Where groups can be made they hold processes, end them, and are gone afterwards.
+    #[test]
+    fn a_group_holds_a_process_ends_it_and_goes() {
+        let Some((group, run)) = groups(64 * MIB) else { return };
+        let spawn = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let (mut zygote, mut worker) = (spawn(), spawn());
+        group.add(libc::pid_t::try_from(zygote.id()).unwrap()).unwrap();
+        run.add(libc::pid_t::try_from(worker.id()).unwrap()).unwrap();
+        assert!(inside(&run, worker.id()) && !inside(&run, zygote.id()));
+        run.kill();
+        worker.wait().unwrap();
+        assert!(zygote.try_wait().unwrap().is_none(), "the others are not touched");
+        drop(run);
+        zygote.kill().unwrap();
+        zygote.wait().unwrap();
         let folders = group.folders.clone();
         drop(group);
         assert!(folders.iter().all(|folder| !folder.exists()), "{folders:?}");
+    }
+
+    /// A process that takes all the memory it can get: the kernel ends it, and nobody beside it.
+    #[test]
+    fn a_run_that_takes_more_memory_than_its_group_has_is_ended_alone() {
+        use std::os::unix::process::ExitStatusExt;
+        let Some((group, run)) = groups(32 * MIB) else { return };
+        let beside = group.run().unwrap();
+        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        beside.add(libc::pid_t::try_from(sleeper.id()).unwrap()).unwrap();
+        let mut hog = std::process::Command::new("tail")
+            .arg("/dev/zero")
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        run.add(libc::pid_t::try_from(hog.id()).unwrap()).unwrap();
+        assert_eq!(hog.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(sleeper.try_wait().unwrap().is_none());
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
     }
 }

@@ -7,6 +7,7 @@
 //! thread ever waits for a process.
 
 use super::exit::Exit;
+use std::any::Any;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -75,22 +76,33 @@ impl Spawn for Reexec {
     }
 }
 
+/// Something that goes when its process is gone.
+type Kept = Option<Box<dyn Any + Send>>;
+
 struct Order {
     pid: libc::pid_t,
     grace: Duration,
     reply: oneshot::Sender<Exit>,
+    kept: Kept,
 }
 
 pub(super) struct Child {
     pid: libc::pid_t,
     deaths: mpsc::Sender<Order>,
     ended: bool,
+    kept: Kept,
 }
 
 impl Child {
     /// Takes charge of a process that this one is the parent of.
     pub(super) fn new(pid: libc::pid_t, reaper: &Reaper) -> Self {
-        Self { pid, deaths: reaper.0.clone(), ended: false }
+        Self { pid, deaths: reaper.0.clone(), ended: false, kept: None }
+    }
+
+    /// The same, with something that is dropped once the process is reaped.
+    pub(super) fn keeping(mut self, kept: impl Any + Send) -> Self {
+        self.kept = Some(Box::new(kept));
+        self
     }
 
     fn order(&mut self, grace: Duration, reply: oneshot::Sender<Exit>) {
@@ -98,7 +110,8 @@ impl Child {
             // At once, whatever the reaper waits for; the process is not reaped yet, so the id is its own.
             kill(self.pid);
         }
-        self.ended = self.deaths.send(Order { pid: self.pid, grace, reply }).is_ok();
+        let order = Order { pid: self.pid, grace, reply, kept: self.kept.take() };
+        self.ended = self.deaths.send(order).is_ok();
     }
 }
 
@@ -206,7 +219,7 @@ pub(super) fn exec(socket: RawFd, arguments: &[String]) -> io::Result<libc::pid_
 
 /// Waits for one dying process after the other; each is killed first, so each wait is short.
 fn reap(orders: &mpsc::Receiver<Order>) {
-    for Order { pid, grace, reply } in orders {
+    for Order { pid, grace, reply, kept } in orders {
         if !grace.is_zero() {
             settle(pid, grace);
         }
@@ -221,6 +234,7 @@ fn reap(orders: &mpsc::Receiver<Order>) {
                 Err(_) => break Exit::Unknown,
             }
         };
+        drop(kept);
         let _ = reply.send(exit);
     }
 }

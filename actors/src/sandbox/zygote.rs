@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -32,8 +32,9 @@ const TRIES: u32 = 3;
 pub struct Settings {
     /// What follows the worker's argument: the jail's level and its bounds.
     pub arguments: Vec<String>,
-    /// Whether a control group bounds them together, where one can be made below this process's own.
-    pub grouped: bool,
+    /// The memory that a run's own control group gives it, bytes, where groups are wanted and can be made below this process's
+    /// own; they bound all workers together, too.
+    pub grouped: Option<u64>,
 }
 
 /// Makes workers by copying one.
@@ -136,8 +137,13 @@ impl Nursery {
         };
         let (ours, theirs) = UnixStream::pair()?;
         let pid = mother.copy(&theirs)?;
-        let layers = mother.group.as_ref().map(|group| group.layers.clone()).unwrap_or_default();
-        Ok(Spawned { socket: ours, process: Box::new(Child::new(pid, &self.reaper)), layers })
+        let child = Child::new(pid, &self.reaper);
+        let Some(group) = &mother.group else {
+            return Ok(Spawned { socket: ours, process: Box::new(child), layers: Vec::new() });
+        };
+        let own = group.run().filter(|own| own.add(pid).is_ok());
+        let layers = group.layers(own.is_some());
+        Ok(Spawned { socket: ours, process: Box::new(child.keeping((own, group.clone()))), layers })
     }
 }
 
@@ -145,18 +151,18 @@ impl Nursery {
 struct Mother {
     socket: OwnedFd,
     _process: Box<dyn Process>,
-    group: Option<Group>,
+    group: Option<Arc<Group>>,
 }
 
 impl Mother {
-    fn start(arguments: &[String], reaper: &Reaper, grouped: bool) -> io::Result<Self> {
+    fn start(arguments: &[String], reaper: &Reaper, grouped: Option<u64>) -> io::Result<Self> {
         let (socket, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let pid = exec(theirs.as_raw_fd(), arguments)?;
-        let process = Box::new(Child::new(pid, reaper));
+        let child = Child::new(pid, reaper);
         drop(theirs);
-        let group = if grouped { Group::new() } else { None };
-        let group = group.filter(|group| group.add(pid).is_ok());
+        let group = grouped.and_then(Group::new).filter(|group| group.add(pid).is_ok()).map(Arc::new);
+        let process = Box::new(child.keeping(group.clone()));
         let mother = Self { socket, _process: process, group };
         match mother.hear(START)? {
             0 => Ok(mother),

@@ -96,6 +96,8 @@ pub struct Execute {
     pub session: Option<String>,
     /// Instead of code: a run that waited or was interrupted.
     pub run: Option<Id>,
+    /// Check TypeScript's types first, and run nothing where they do not fit; the settings decide where missing.
+    pub check: Option<bool>,
     /// Lowers the limits; they cannot be raised.
     pub limits: Option<Wanted>,
 }
