@@ -1,6 +1,7 @@
 //! How a query is understood, by rules: is it a list that is asked for, which names are in it, which parts does it have.
 
 use super::text::{self, words};
+use crate::temporal::understand;
 
 /// Whether a question asks for all of something ("which books …", "how many times …", "what are Ann's hobbies"): then the answer
 /// is spread over many places, and what stands beside one of them says less.
@@ -54,6 +55,19 @@ pub fn names(query: &str, known: impl Fn(&str) -> bool) -> Vec<String> {
     }
     close(&mut run);
     names
+}
+
+/// The time a query says, from the first (inclusive) to the second (exclusive), milliseconds since 1970. A lone "may" or "march" is
+/// rather a verb.
+pub fn time_in(query: &str, now_ms: i64) -> Option<(i64, i64)> {
+    let understood = understand(query, now_ms);
+    let said = query.split_whitespace().count() - understood.rest.split_whitespace().count();
+    let verb = |word: &str| {
+        let plain = word.trim_matches(|c: char| !c.is_alphanumeric());
+        plain.eq_ignore_ascii_case("may") || plain.eq_ignore_ascii_case("march")
+    };
+    let alone = said == 1 && query.split_whitespace().any(verb);
+    understood.range.filter(|_| !alone)
 }
 
 /// The parts of a query that ask for two things at once; the query alone where it is one.
@@ -137,6 +151,16 @@ mod tests {
         assert_eq!(names("What did Mary Ann say to Bob?", none), ["Mary Ann", "Bob"]);
         assert_eq!(names("Kettles and bread", none), Vec::<String>::new());
         assert_eq!(names("ann's garden", |name| name == "ann"), ["ann"]);
+    }
+
+    #[test]
+    fn a_time_is_read_and_a_verb_is_none() {
+        let now = 1_700_000_000_000;
+        assert!(time_in("What did Ann say in May?", now).is_some());
+        assert!(time_in("What happened on 25 May 2023?", now).is_some());
+        assert!(time_in("What did Ann do yesterday?", now).is_some());
+        assert_eq!(time_in("What may Ann do?", now), None);
+        assert_eq!(time_in("Where is the kettle?", now), None);
     }
 
     #[test]

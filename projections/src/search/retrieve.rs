@@ -21,6 +21,13 @@ use std::collections::{HashMap, HashSet};
 const CANDIDATES: usize = 200;
 /// Turns before and after that belong to a turn.
 const REACH: usize = 3;
+/// Most parts of a query that are looked at by themselves.
+const PARTS: usize = 3;
+/// Most names that are followed, and most documents behind one.
+const LEADS: usize = 8;
+const BEHIND: usize = 50;
+/// What is told of a time is told at it or within this long after it.
+const TOLD_MS: i64 = 14 * 86_400_000;
 /// Most documents one search answers.
 pub const MOST: usize = 1_000;
 
@@ -55,6 +62,12 @@ pub struct Weights {
     pub substance: f64,
     /// New rather than old.
     pub recency: f64,
+    /// When the query says.
+    pub time: f64,
+    /// About an entity that those in the query lead to.
+    pub graph: f64,
+    /// An answer to one of several things that are asked.
+    pub part: f64,
 }
 
 impl Weights {
@@ -67,6 +80,9 @@ impl Weights {
         actor: 0.15,
         substance: 0.1,
         recency: 0.0,
+        time: 0.3,
+        graph: 0.2,
+        part: 0.1,
     };
     /// With a static model.
     pub const STATIC: Self = Self { bm25: 0.5, vector: 0.5, neighbours: 0.3, ..Self::WORDS };
@@ -141,6 +157,8 @@ pub struct Ask {
     pub weights: Option<Weights>,
     /// Search near this vector instead of the query's.
     pub vector: Option<Vec<f32>>,
+    /// Names that those in the query lead to, and how closely, 0 to 1.
+    pub leads: Vec<(String, f64)>,
 }
 
 impl Ask {
@@ -176,16 +194,74 @@ impl Finder {
         let Some(gate) = Gate::new(&state.table, cx, ask) else { return Ok(Vec::new()) };
         let weights = weights(cx, ask, &state);
         let channels = Channels::new(&state, self, &gate, ask, weights)?;
-        let mut pool = Pool::new(&state, &gate, &channels, weights, ask.strategy == Strategy::Auto);
-        if ask.strategy == Strategy::Auto {
+        let auto = ask.strategy == Strategy::Auto;
+        let parts = if auto { self.parts(&state, &gate, ask, weights)? } else { Vec::new() };
+        let led = if auto { self.led(&state, &gate, &ask.leads)? } else { HashMap::new() };
+        let beside: Vec<Row> = parts.iter().flat_map(Channels::best).chain(led.keys().copied()).collect();
+        let mut pool = Pool::new(&state, &gate, &channels, weights, &beside, auto);
+        if auto {
             pool.sharpen();
             pool.add_neighbours(&channels, &gate);
             pool.add_sessions();
             pool.add_actor(&ask.query);
             pool.add_substance(gate.mean_length);
+            pool.add_time(&ask.query, cx.now_ms);
+            pool.add_parts(&parts);
+            pool.add_graph(&led);
         }
         pool.add_recency(cx.now_ms);
         Ok(pool.best(ask.limit.clamp(1, MOST)))
+    }
+}
+
+impl Finder {
+    /// The channels of each part of a query that asks several things.
+    fn parts<'a>(
+        &self,
+        state: &'a State,
+        gate: &Gate<'_>,
+        ask: &Ask,
+        weights: Weights,
+    ) -> Result<Vec<Channels<'a>>, Refusal> {
+        let parts = plan::parts(&ask.query);
+        if parts.len() < 2 || ask.vector.is_some() {
+            return Ok(Vec::new());
+        }
+        let each = parts.into_iter().take(PARTS);
+        each.map(|query| Channels::new(state, self, gate, &Ask { query, ..Ask::default() }, weights))
+            .collect()
+    }
+
+    /// What speaks of the names that the query's entities lead to, the newest first, and how closely.
+    fn led(
+        &self,
+        state: &State,
+        gate: &Gate<'_>,
+        leads: &[(String, f64)],
+    ) -> Result<HashMap<Row, f64>, Refusal> {
+        let mut led: HashMap<Row, f64> = HashMap::new();
+        for (name, worth) in leads.iter().take(LEADS) {
+            let terms = self.analyzer.query(name);
+            let mut having: HashMap<Row, usize> = HashMap::new();
+            for term in &terms {
+                let mut count = |row, _| {
+                    if gate.admits(row) {
+                        *having.entry(row).or_default() += 1;
+                    }
+                };
+                state.snapshot.postings(term, &mut count).map_err(unreadable)?;
+            }
+            let whole = having.into_iter().filter(|(_, has)| *has == terms.len()).map(|(row, _)| row);
+            let mut rows: Vec<Row> = whole.collect();
+            rows.sort_unstable_by_key(|row| {
+                std::cmp::Reverse(state.table.facts(*row).map(|facts| facts.at_ms))
+            });
+            for row in rows.into_iter().take(BEHIND) {
+                let known = led.entry(row).or_default();
+                *known = known.max(*worth);
+            }
+        }
+        Ok(led)
     }
 }
 
@@ -424,6 +500,11 @@ impl<'a> Channels<'a> {
         (by_words, by_meaning)
     }
 
+    /// The best by words and by meaning.
+    fn best(&self) -> impl Iterator<Item = Row> {
+        self.best_words.iter().chain(&self.best_vectors).copied()
+    }
+
     /// The scores of a document that has nothing to do with the query: no word of it, and two deviations off in meaning.
     fn floor(&self) -> (f64, f64) {
         let meaning = if self.query.is_some() { -2.0 * self.weights.vector } else { 0.0 };
@@ -480,6 +561,9 @@ impl Candidate {
             &mut signals.actor,
             &mut signals.substance,
             &mut signals.recency,
+            &mut signals.time,
+            &mut signals.part,
+            &mut signals.graph,
         ] {
             *signal = signal.map(|value| value * factor);
         }
@@ -501,13 +585,14 @@ impl<'a> Pool<'a> {
         gate: &Gate<'_>,
         channels: &Channels<'_>,
         weights: Weights,
+        more: &[Row],
         beside: bool,
     ) -> Self {
         let mut seen = HashSet::new();
         let mut rows = Vec::new();
-        for row in channels.best_words.iter().chain(&channels.best_vectors) {
-            if seen.insert(*row) {
-                rows.push(*row);
+        for row in channels.best().chain(more.iter().copied()) {
+            if seen.insert(row) {
+                rows.push(row);
             }
         }
         if beside {
@@ -633,6 +718,59 @@ impl<'a> Pool<'a> {
             if self.table.facts(candidate.row).is_some_and(|facts| named.contains(&facts.actor)) {
                 candidate.signals.actor = Some(self.weights.actor);
                 candidate.score += self.weights.actor;
+            }
+        }
+    }
+
+    /// Where the query says a time, what happened then, or was told soon after, comes before the rest; nothing is left out.
+    fn add_time(&mut self, query: &str, now_ms: u64) {
+        let now = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let Some((from, to)) = plan::time_in(query, now) else { return };
+        let last = if to == i64::MAX { to } else { to.saturating_add(TOLD_MS) };
+        for candidate in &mut self.candidates {
+            let Some(facts) = self.table.facts(candidate.row) else { continue };
+            let share = match facts.at_ms {
+                at if at < from || at >= last => 0.0,
+                at if at < to => 1.0,
+                at => 1.0 - (at - to) as f64 / TOLD_MS as f64,
+            };
+            if share > 0.0 {
+                let gain = self.weights.time * share;
+                candidate.signals.time = Some(gain);
+                candidate.score += gain;
+            }
+        }
+    }
+
+    /// Where several things are asked, what fits one of them alone is an answer, too.
+    fn add_parts(&mut self, parts: &[Channels<'_>]) {
+        for part in parts {
+            let score = |row| {
+                let (words, meaning) = part.above_floor(row);
+                words + meaning
+            };
+            let best = part.best().map(score).fold(0.0, f64::max);
+            if best <= 1e-12 {
+                continue;
+            }
+            for candidate in &mut self.candidates {
+                let gain = self.weights.part * (score(candidate.row) / best).powi(2);
+                let known = candidate.signals.part.unwrap_or(0.0);
+                if gain > known {
+                    candidate.signals.part = Some(gain);
+                    candidate.score += gain - known;
+                }
+            }
+        }
+    }
+
+    /// What speaks of an entity that those in the query lead to.
+    fn add_graph(&mut self, led: &HashMap<Row, f64>) {
+        for candidate in &mut self.candidates {
+            if let Some(worth) = led.get(&candidate.row) {
+                let gain = self.weights.graph * worth;
+                candidate.signals.graph = Some(gain);
+                candidate.score += gain;
             }
         }
     }

@@ -16,7 +16,7 @@ use athena_schemas::operation::to_json;
 use athena_schemas::refusal::{Code, Refusal};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Most queries of one expansion.
 const EXPANSIONS: u32 = 20;
@@ -24,6 +24,9 @@ const EXPANSIONS: u32 = 20;
 const PACKED: usize = 300;
 /// Words that stand in for a draft.
 const DRAFT_WORDS: usize = 5;
+/// Most entities of a query that are followed, and most entities of a graph in which any is: names are looked for one by one.
+const SEEDS: usize = 3;
+const NODES: usize = 20_000;
 /// Most that a weight may be.
 const WEIGHT: f64 = 10.0;
 
@@ -70,6 +73,42 @@ impl Library {
     fn asked(&self, cx: &Context, ask: &Ask) -> Result<Vec<AnyHit>, Refusal> {
         let found = self.finder.search(cx, ask)?;
         self.any_hits(cx, &found)
+    }
+
+    /// A question with what the graph knows of the names in it.
+    fn question(&self, cx: &Context, text: &str) -> Result<Ask, Refusal> {
+        Ok(Ask { leads: self.leads(cx, text)?, ..Ask::new(text) })
+    }
+
+    /// The names of the entities next to those that a text names, the closest first, and how close: the strength of the edge that
+    /// holds now, beside the strongest. The entities in the text itself lead nowhere: their names are words of it.
+    fn leads(&self, cx: &Context, text: &str) -> Result<Vec<(String, f64)>, Refusal> {
+        if self.graph.version()? == 0 {
+            return Ok(Vec::new());
+        }
+        let network = self.network(cx)?;
+        if network.nodes.len() > NODES {
+            return Ok(Vec::new());
+        }
+        let lower = text.to_lowercase();
+        let named = network.named_in(&lower);
+        let seeds: HashSet<usize> =
+            named.iter().filter_map(|node| network.find(&node.row.body.id)).take(SEEDS).collect();
+        let mut close: HashMap<usize, f64> = HashMap::new();
+        for (link, other) in seeds.iter().filter_map(|at| network.at.get(*at)).flatten() {
+            let Some(link) = network.links.get(*link) else { continue };
+            if !seeds.contains(other) && link.row.holds(cx.now_ms as i64, u64::MAX) {
+                let known = close.entry(*other).or_default();
+                *known = known.max(link.weight());
+            }
+        }
+        let strongest = close.values().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let mut leads: Vec<(String, f64)> = close
+            .into_iter()
+            .filter_map(|(at, weight)| Some((network.nodes.get(at)?.name().to_owned(), weight / strongest)))
+            .collect();
+        leads.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        Ok(leads)
     }
 
     fn plan(&self, cx: &Context, text: &str, now_ms: i64) -> Plan {
@@ -171,7 +210,7 @@ impl Queries for Library {
             filters,
             limit: limit(op.limit)?,
             strategy: way(op.strategy),
-            ..Ask::new(query(&op.query)?)
+            ..self.question(cx, query(&op.query)?)?
         };
         match op.strategy {
             Strategy::Graph => self.any_hits(cx, &self.finder.follow(cx, &ask, 2)?),
@@ -311,7 +350,7 @@ impl Queries for Library {
                 Refusal::new(Code::LimitExceeded, format!("at most {BUDGET} tokens")).at("budget_tokens")
             );
         }
-        let ask = Ask { layers: op.layers, limit: PACKED, ..Ask::new(query(&op.query)?) };
+        let ask = Ask { layers: op.layers, limit: PACKED, ..self.question(cx, query(&op.query)?)? };
         let mut documents = Vec::new();
         for found in self.finder.search(cx, &ask)? {
             documents.extend(self.finder.document(&found.id)?);
@@ -328,7 +367,7 @@ impl Queries for Library {
 
     fn explain(&self, cx: &Context, op: Explain) -> Result<Explained, Refusal> {
         let text = query(&op.query)?;
-        let ask = Ask { limit: MOST, ..Ask::new(text) };
+        let ask = Ask { limit: MOST, ..self.question(cx, text)? };
         let found = self.finder.search(cx, &ask)?;
         let visible =
             Filters { only: Some(vec![op.id.clone()]), include_superseded: true, ..Filters::default() };
@@ -355,7 +394,7 @@ impl Queries for Library {
 /// # Errors
 /// When the index cannot be read.
 pub(crate) fn lessons(library: &Library, cx: &Context, op: &Feedback) -> Result<Option<Value>, Refusal> {
-    let found = library.finder.search(cx, &Ask { limit: MOST, ..Ask::new(op.query.as_str()) })?;
+    let found = library.finder.search(cx, &Ask { limit: MOST, ..library.question(cx, &op.query)? })?;
     let (used, rest): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|hit| op.used.contains(&hit.id));
     let unused: Vec<&Found> = if op.unused.is_empty() {
         let first: HashSet<&Id> = found.iter().take(10).map(|hit| &hit.id).collect();
@@ -393,10 +432,11 @@ mod tests {
     use crate::library::Options;
     use athena_schemas::catalog::Command;
     use athena_schemas::context::{Caller, Scope};
-    use athena_schemas::envelope::{Draft, Meta, Record};
+    use athena_schemas::envelope::{Draft, Family, Meta, Record};
+    use athena_schemas::event::Event;
     use athena_schemas::id::CommandId;
     use athena_schemas::layers::common::Origin;
-    use athena_schemas::layers::episodic;
+    use athena_schemas::layers::{episodic, graph};
     use athena_schemas::ports::{Recorded, Views};
     use std::sync::Arc;
 
@@ -415,32 +455,40 @@ mod tests {
             "Bob: Carol from the garden club? She loves the garden",
             "Bob: I planted tomatoes in the garden",
         ];
-        let events: Vec<Recorded> = (1..)
-            .zip(said)
-            .map(|(seq, content)| {
-                let event = episodic::Event::from(episodic::Remembered {
-                    id: Id::from_text(format!("ep_{seq}")),
-                    content: content.into(),
-                    kind: "message".into(),
-                    time_ms: seq as i64 * 86_400_000,
-                    session: Some("s".into()),
-                    outcome: None,
-                    importance: 500,
-                    tags: Vec::new(),
-                    meta: String::new(),
-                    origin: Origin::default(),
-                    untrusted: false,
-                });
-                let cx = cx(seq, "p");
-                let draft = Draft::of("episodic", cx.command.event(0), Meta::of(&cx), &event, None).unwrap();
-                let record = Record { seq, version: seq, draft, leaf: [0; 32], chain: [0; 32] };
-                Recorded { record: Arc::new(record), event: Some(event.into()) }
+        let events = (1..).zip(said).map(|(seq, content)| {
+            episodic::Event::from(episodic::Remembered {
+                id: Id::from_text(format!("ep_{seq}")),
+                content: content.into(),
+                kind: "message".into(),
+                time_ms: i64::from(seq) * 86_400_000,
+                session: Some("s".into()),
+                outcome: None,
+                importance: 500,
+                tags: Vec::new(),
+                meta: String::new(),
+                origin: Origin::default(),
+                untrusted: false,
             })
-            .collect();
+            .into()
+        });
+        feed(&library, 0, events.collect());
+        library
+    }
+
+    /// Gives a library what happened after a position.
+    fn feed(library: &Library, after: u64, events: Vec<Event>) {
+        let recorded = |(seq, event): (u64, Event)| {
+            let (kind, schema, payload) = event.encode().unwrap();
+            let meta = Meta::of(&cx(seq * 1_000, "p"));
+            let id = athena_schemas::id::EventId(u128::from(seq).to_le_bytes());
+            let draft = Draft { stream: "test".into(), id, kind, schema, meta, payload };
+            let record = Record { seq, version: seq, draft, leaf: [0; 32], chain: [0; 32] };
+            Recorded { record: Arc::new(record), event: Some(event) }
+        };
+        let events: Vec<Recorded> = (after + 1..).zip(events).map(recorded).collect();
         for mut projection in library.projections() {
             projection.apply(&events).unwrap();
         }
-        library
     }
 
     fn call(library: &Library, project: &str, op: &str, params: Value) -> Result<Value, Refusal> {
@@ -467,6 +515,71 @@ mod tests {
             call(&library, "p", entry.name, params)
                 .unwrap_or_else(|refusal| panic!("{}: {refusal}", entry.id()));
         }
+    }
+
+    fn signal(hits: &Value, id: &str, name: &str) -> Option<f64> {
+        hits.as_array().unwrap().iter().find(|hit| hit["id"] == id)?["signals"][name].as_f64()
+    }
+
+    #[test]
+    fn a_time_in_the_query_ranks_and_leaves_nothing_out() {
+        let library = library();
+        let ask = |query: &str| call(&library, "p", "retrieve", json!({"query": query})).unwrap();
+        let dated = ask("what of Carol in the garden on 1970-01-05?");
+        assert_eq!(ids(&dated).len(), ids(&ask("what of Carol in the garden?")).len(), "{dated}");
+        let time = |id| signal(&dated, id, "time");
+        assert_eq!((time("ep_4"), time("ep_3")), (Some(0.3), None), "on the day; the day before: {dated}");
+        assert!(time("ep_5").is_some_and(|after| 0.0 < after && after < 0.3), "told a day later: {dated}");
+        assert_eq!(signal(&ask("what may Carol like in the garden?"), "ep_4", "time"), None);
+        let why =
+            call(&library, "p", "explain", json!({"query": "Carol on 1970-01-05", "id": "ep_4"})).unwrap();
+        assert_eq!(why["signals"]["time"], 0.3, "{why}");
+    }
+
+    #[test]
+    fn the_graph_leads_from_a_name_to_what_speaks_of_its_neighbours() {
+        let library = library();
+        let entity = |n: u64, name: &str| {
+            let id = Id::from_text(format!("en_{n}"));
+            let (kind, aliases, attrs) = ("person".into(), Vec::new(), String::new());
+            graph::Event::from(graph::EntityAdded { id, name: name.into(), kind, aliases, attrs }).into()
+        };
+        let edge = graph::EdgeAdded {
+            id: Id::from_text("ed_1"),
+            from: Id::from_text("en_1"),
+            relation: "sister".into(),
+            to: Id::from_text("en_2"),
+            valid_from_ms: None,
+            valid_to_ms: None,
+            weight: 1_000,
+            origin: Origin::default(),
+        };
+        let asked = json!({"query": "what does the sister of Ann love?", "limit": 5});
+        let before = call(&library, "p", "retrieve", asked.clone()).unwrap();
+        assert_eq!(signal(&before, "ep_4", "graph"), None);
+        feed(&library, 5, vec![entity(1, "Ann"), entity(2, "Carol"), graph::Event::from(edge).into()]);
+        let led = call(&library, "p", "retrieve", asked.clone()).unwrap();
+        assert_eq!(signal(&led, "ep_4", "graph"), Some(0.2), "Bob speaks of Carol: {led}");
+        assert_eq!(signal(&led, "ep_2", "graph"), None, "nothing of Carol: {led}");
+        for hit in led.as_array().unwrap() {
+            let sum: f64 = hit["signals"].as_object().unwrap().values().filter_map(Value::as_f64).sum();
+            assert!((sum - hit["score"].as_f64().unwrap()).abs() < 1e-9, "{hit}");
+        }
+        // An edge that holds no longer leads nowhere.
+        let id = Id::from_text("ed_1");
+        let over = graph::EdgeInvalidated { id, valid_to_ms: 1, reason: None };
+        feed(&library, 8, vec![graph::Event::from(over).into()]);
+        let after = call(&library, "p", "retrieve", asked).unwrap();
+        assert_eq!(signal(&after, "ep_4", "graph"), None, "{after}");
+    }
+
+    #[test]
+    fn each_of_two_questions_has_its_answer() {
+        let asked = json!({"query": "where is the kettle and who planted tomatoes?", "limit": 5});
+        let hits = call(&library(), "p", "retrieve", asked).unwrap();
+        let part = |id| signal(&hits, id, "part").unwrap_or(0.0);
+        assert!(part("ep_5") > 0.09, "the second question's: {hits}");
+        assert!(part("ep_1") > 0.09, "the first question's: {hits}");
     }
 
     #[test]

@@ -202,6 +202,12 @@ pub struct Signals {
     /// Entities that lead to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph: Option<f64>,
+    /// It happened when the query says, or soon after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<f64>,
+    /// It answers one part of a query that asks several things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<f64>,
     /// How recent it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recency: Option<f64>,
