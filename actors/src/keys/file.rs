@@ -8,8 +8,8 @@
 //! replaces the old one, the old secret is overwritten and removed.
 
 use super::sealer::{siv_open, siv_seal};
-use super::tree::Tree;
-use super::{DataKey, TREE, damaged, derive, disk, expand, random};
+use super::tree::{Shape, Tree};
+use super::{DataKey, TREE, WIDE, damaged, derive, disk, expand, is_tree, random};
 use crate::files;
 use athena_schemas::envelope::{KeyRef, Seq, exactly};
 use athena_schemas::refusal::Refusal;
@@ -45,7 +45,8 @@ impl Secret {
     /// Reads it back; `None` where it is not what a key of this version holds.
     pub(super) fn from_bytes(version: u32, bytes: &[u8]) -> Option<Self> {
         match version {
-            TREE => Tree::from_bytes(bytes).map(Self::Tree),
+            TREE => Tree::from_bytes(Shape::NARROW, bytes).map(Self::Tree),
+            WIDE => Tree::from_bytes(Shape::WIDE, bytes).map(Self::Tree),
             _ => Some(Self::Whole(Arc::new(Zeroizing::new(bytes.try_into().ok()?)))),
         }
     }
@@ -215,7 +216,7 @@ fn check<'a>(bytes: &'a [u8], master: &[u8; 32]) -> Result<(u32, bool, &'a [u8])
 
 fn wrap(wrapping: &[u8; 64], plain: &Plain) -> Result<Wrapped, Refusal> {
     let mut content = plain.secret.to_bytes();
-    if plain.name.version == TREE {
+    if is_tree(plain.name.version) {
         // A tree's length varies, so the subject's stands at the end.
         content.extend_from_slice(plain.subject.as_bytes());
         content.extend_from_slice(&(plain.subject.len() as u32).to_le_bytes());
@@ -232,7 +233,7 @@ fn unwrap(wrapping: &[u8; 64], wrapped: Wrapped) -> Result<Plain, Refusal> {
         .map(Zeroizing::new)
         .ok_or_else(|| damaged("a data key cannot be unwrapped"))?;
     let cut = || damaged("a data key is cut off");
-    let (secret, subject) = if name.version == TREE {
+    let (secret, subject) = if is_tree(name.version) {
         let (rest, length) = content.split_last_chunk::<4>().ok_or_else(cut)?;
         let tree = rest.len().checked_sub(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
         rest.split_at_checked(tree).ok_or_else(cut)?

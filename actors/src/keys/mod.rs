@@ -30,11 +30,11 @@ use file::{KeyFile, Plain, Secret};
 use hkdf::Hkdf;
 use serde::Serialize;
 use sha2::Sha256;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use tree::Tree;
+use tree::{Shape, Tree};
 use zeroize::Zeroizing;
 
 /// The generation of the derivation scheme, part of every derived key.
@@ -47,6 +47,14 @@ pub type DataKey = Arc<Zeroizing<[u8; 64]>>;
 const WHOLE: u32 = 1;
 /// The version of a [`KeyRef`] that names a tree: the key itself follows from the event's id.
 const TREE: u32 = 2;
+/// The same, with a tree that is wider and so less deep. A subject stays with the tree it began with, so that an event that is
+/// recorded again is sealed to the same bytes.
+const WIDE: u32 = 3;
+
+/// Whether a key of this version is a tree.
+fn is_tree(version: u32) -> bool {
+    [TREE, WIDE].contains(&version)
+}
 
 /// What opening a key leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +96,8 @@ pub struct KeyStore {
 #[derive(Default)]
 struct State {
     epoch: u32,
-    /// The keys of each subject, by what they are for.
-    by_subject: HashMap<(String, u32), KeyRef>,
+    /// The keys of each subject, by their version: what they are for.
+    by_subject: HashMap<String, BTreeMap<u32, KeyRef>>,
     by_name: HashMap<KeyRef, Secret>,
     destroyed: BTreeSet<KeyRef>,
     /// The log up to here has been searched for erasures, and all it asks for is destroyed.
@@ -152,9 +160,11 @@ impl KeyStore {
     /// # Errors
     /// [`Code::Conflict`] when this event was erased: it cannot be recorded again. When the key file cannot be written.
     pub fn event_key(&self, subject: &str, event: EventId) -> Result<(KeyRef, EventKey), Refusal> {
-        let found = |state: &State| match state.of_subject(subject, TREE) {
-            Some((name, Secret::Tree(tree))) => Some((name.clone(), tree.key(event))),
-            _ => None,
+        let found = |state: &State| {
+            [TREE, WIDE].into_iter().find_map(|version| match state.of_subject(subject, version) {
+                Some((name, Secret::Tree(tree))) => Some((name.clone(), tree.key(event))),
+                _ => None,
+            })
         };
         let kept = found(&self.read());
         let (name, key) = match kept {
@@ -164,7 +174,7 @@ impl KeyStore {
                 if found(&state).is_none() {
                     let mut root = Zeroizing::new([0; 32]);
                     random(root.as_mut())?;
-                    self.add(&mut state, subject, TREE, Secret::Tree(Tree::new(root)))?;
+                    self.add(&mut state, subject, WIDE, Secret::Tree(Tree::new(Shape::WIDE, root)))?;
                 }
                 found(&state).ok_or_else(|| Refusal::internal("a tree of keys was not kept"))?
             }
@@ -183,7 +193,7 @@ impl KeyStore {
         let mut keys = state.plain();
         keys.push(Plain { name: name.clone(), subject: subject.into(), secret: secret.clone() });
         file::write(&self.folder, &self.master, &state.file(keys))?;
-        state.by_subject.insert((subject.into(), version), name.clone());
+        state.by_subject.entry(subject.into()).or_default().insert(version, name.clone());
         state.by_name.insert(name.clone(), secret);
         Ok(name)
     }
@@ -211,7 +221,7 @@ impl KeyStore {
     /// When the disk fails. The keys are either all there or all destroyed then.
     pub fn destroy(&self, subject: &str) -> Result<Vec<KeyRef>, Refusal> {
         let mut state = self.write();
-        let names: Vec<KeyRef> = [WHOLE, TREE]
+        let names: Vec<KeyRef> = [WHOLE, TREE, WIDE]
             .into_iter()
             .filter_map(|version| Some(state.of_subject(subject, version)?.0.clone()))
             .collect();
@@ -304,10 +314,8 @@ impl KeyStore {
 
     /// Subjects that have a key, sorted.
     pub fn subjects(&self) -> Vec<String> {
-        let mut subjects: Vec<String> =
-            self.read().by_subject.keys().map(|(subject, _)| subject.clone()).collect();
+        let mut subjects: Vec<String> = self.read().by_subject.keys().cloned().collect();
         subjects.sort();
-        subjects.dedup();
         subjects
     }
 
@@ -347,7 +355,8 @@ impl State {
         let KeyFile { epoch, keys, destroyed, settled } = file;
         let mut state = Self { epoch, destroyed, settled, ..Self::default() };
         for plain in keys {
-            state.by_subject.insert((plain.subject, plain.name.version), plain.name.clone());
+            let names = state.by_subject.entry(plain.subject).or_default();
+            names.insert(plain.name.version, plain.name.clone());
             state.by_name.insert(plain.name, plain.secret);
         }
         state
@@ -368,7 +377,7 @@ impl State {
     }
 
     fn of_subject(&self, subject: &str, version: u32) -> Option<(&KeyRef, &Secret)> {
-        let name = self.by_subject.get(&(subject.to_owned(), version))?;
+        let name = self.by_subject.get(subject)?.get(&version)?;
         Some((name, self.by_name.get(name)?))
     }
 
@@ -376,7 +385,8 @@ impl State {
         let mut all: Vec<Plain> = self
             .by_subject
             .iter()
-            .filter_map(|((subject, _), name)| {
+            .flat_map(|(subject, names)| names.values().map(move |name| (subject, name)))
+            .filter_map(|(subject, name)| {
                 let secret = self.by_name.get(name)?.clone();
                 Some(Plain { name: name.clone(), subject: subject.clone(), secret })
             })

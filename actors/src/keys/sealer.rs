@@ -8,13 +8,14 @@ use athena_schemas::context::Scope;
 use athena_schemas::envelope::{Draft, KeyRef};
 use athena_schemas::ports::{Opened, Sealer};
 use athena_schemas::refusal::Refusal;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Whose data key a payload recorded under `scope` is sealed with: the project's, or the person's within it.
-pub fn subject(scope: &Scope) -> String {
+pub fn subject(scope: &Scope) -> Cow<'_, str> {
     match &scope.user {
         None => scope.vault().into(),
-        Some(user) => format!("{}\n{user}", scope.vault()),
+        Some(user) => format!("{}\n{user}", scope.vault()).into(),
     }
 }
 
@@ -50,6 +51,9 @@ pub(super) fn open_with(
     lookup: impl FnOnce(&KeyRef) -> Result<Lookup, Refusal>,
 ) -> Result<Opened, Refusal> {
     let Some(name) = &draft.meta.key else { return Ok(Opened::Plain(draft.payload.clone())) };
+    if draft.is_dropped() {
+        return Ok(Opened::Erased);
+    }
     let key = match lookup(name)? {
         Lookup::Key(key) => key,
         Lookup::Destroyed => return Ok(Opened::Erased),

@@ -265,3 +265,25 @@ fn a_backup_does_not_bring_back_an_erased_event_and_what_it_adds_is_settled_anew
     assert!(matches!(elsewhere.lookup(&name, event).unwrap(), Lookup::Key(_)));
     assert_eq!(elsewhere.settled(), 0);
 }
+
+/// Trees are wider than they once were. A subject that began with a narrow one goes on with it: what is recorded again must be
+/// sealed to the same bytes.
+#[test]
+fn a_subject_stays_with_the_tree_it_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let event = EventId([3; 16]);
+    let keys = KeyStore::open(folder.path(), MasterKey::File).unwrap();
+    let narrow = Secret::Tree(Tree::new(Shape::NARROW, Zeroizing::new([7; 32])));
+    let first = keys.add(&mut keys.write(), "old", TREE, narrow).unwrap();
+    let (name, key) = keys.event_key("old", event).unwrap();
+    assert_eq!((&name, name.version), (&first, TREE));
+    assert_eq!(keys.event_key("new", event).unwrap().0.version, WIDE);
+    drop(keys);
+    let keys = KeyStore::open(folder.path(), MasterKey::File).unwrap();
+    assert_eq!(keys.event_key("old", event).unwrap(), (name.clone(), key.clone()));
+    assert_eq!(keys.lookup(&name, event).unwrap(), Lookup::Key(Arc::new(key)));
+    let new = keys.event_key("new", event).unwrap().0;
+    assert_eq!(keys.destroy_events(&[(name.clone(), event), (new, event)]).unwrap().0, 2);
+    assert_eq!(keys.lookup(&name, event).unwrap(), Lookup::Destroyed);
+    assert_eq!(keys.destroy("old").unwrap(), [name]);
+}
