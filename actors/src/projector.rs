@@ -23,7 +23,15 @@ const PAGES: usize = 8;
 pub struct Feed {
     reader: Arc<dyn LogReader>,
     sealer: Arc<dyn Sealer>,
-    pages: Mutex<VecDeque<(Seq, Arc<[Recorded]>)>>,
+    pages: Mutex<Pages>,
+}
+
+/// Decoded pages, each with the position it follows.
+#[derive(Default)]
+struct Pages {
+    kept: VecDeque<(Seq, Arc<[Recorded]>)>,
+    /// How often they were forgotten: a page whose decoding began before is not kept any more.
+    forgotten: u64,
 }
 
 impl Feed {
@@ -39,7 +47,9 @@ impl Feed {
 
     /// Forgets the pages it keeps: something in them was erased.
     pub fn forget(&self) {
-        self.pages.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.kept.clear();
+        pages.forgotten += 1;
     }
 
     /// The next page after a position; empty at the head.
@@ -48,16 +58,17 @@ impl Feed {
     /// When the disk fails, or an event is of a kind or version this build does not know.
     pub fn page(&self, after: Seq) -> Result<Arc<[Recorded]>, Refusal> {
         let head = self.reader.head();
-        {
+        let forgotten = {
             let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             // A short page may have grown since: only one that reaches the head of now, or is full, still serves.
             let fresh = |page: &Arc<[Recorded]>| {
                 page.len() == PAGE || page.last().is_some_and(|last| last.record.seq >= head)
             };
-            if let Some((_, page)) = pages.iter().find(|(at, page)| *at == after && fresh(page)) {
+            if let Some((_, page)) = pages.kept.iter().find(|(at, page)| *at == after && fresh(page)) {
                 return Ok(page.clone());
             }
-        }
+            pages.forgotten
+        };
         let page: Arc<[Recorded]> = self
             .reader
             .read(after, PAGE)?
@@ -66,11 +77,14 @@ impl Feed {
             .collect::<Result<Vec<_>, _>>()?
             .into();
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.retain(|(at, _)| *at != after);
-        if pages.len() >= PAGES {
-            pages.pop_front();
+        // What was opened with a key that has been destroyed since must not be handed to a rebuild that comes later.
+        if pages.forgotten == forgotten {
+            pages.kept.retain(|(at, _)| *at != after);
+            if pages.kept.len() >= PAGES {
+                pages.kept.pop_front();
+            }
+            pages.kept.push_back((after, page.clone()));
         }
-        pages.push_back((after, page.clone()));
         Ok(page)
     }
 
@@ -398,6 +412,57 @@ mod tests {
         args.slot.cast(ProjectorMessage::Digest(reply)).unwrap();
         assert_eq!(digest.await.unwrap().unwrap(), live);
         assert_eq!(live.1, 650);
+    }
+
+    /// Opens payloads when told to, and counts.
+    #[derive(Default)]
+    struct Gate {
+        entered: Mutex<Option<std::sync::mpsc::SyncSender<()>>>,
+        leave: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
+        opened: std::sync::atomic::AtomicUsize,
+    }
+
+    impl Sealer for Gate {
+        fn seal(&self, draft: Draft) -> Result<Draft, Refusal> {
+            Ok(draft)
+        }
+
+        fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
+            if let Some(entered) = self.entered.lock().unwrap().take() {
+                entered.send(()).unwrap();
+                self.leave.lock().unwrap().take().unwrap().recv().unwrap();
+            }
+            self.opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            Ok(Opened::Plain(draft.payload.clone()))
+        }
+    }
+
+    /// An erasure forgets the pages while somebody is decoding one with the keys there were: it is not kept for others.
+    #[tokio::test]
+    async fn a_page_whose_decoding_began_before_an_erasure_is_not_shared_after_it() {
+        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
+        record(&log, 0, 3, IGNORABLE).await;
+        let (entered, has_entered) = std::sync::mpsc::sync_channel(1);
+        let (may_leave, leave) = std::sync::mpsc::sync_channel(1);
+        let gate = Arc::new(Gate {
+            entered: Mutex::new(Some(entered)),
+            leave: Mutex::new(Some(leave)),
+            ..Gate::default()
+        });
+        let feed = Arc::new(Feed::new(log.reader(), gate.clone()));
+        let opened = || gate.opened.load(std::sync::atomic::Ordering::SeqCst);
+        let slow = std::thread::spawn({
+            let feed = feed.clone();
+            move || feed.page(0).unwrap().len()
+        });
+        has_entered.recv().unwrap();
+        feed.forget();
+        may_leave.send(()).unwrap();
+        assert_eq!((slow.join().unwrap(), opened()), (3, 3));
+        feed.page(0).unwrap();
+        assert_eq!(opened(), 6, "decoded anew");
+        feed.page(0).unwrap();
+        assert_eq!(opened(), 6, "and that one is kept");
     }
 
     #[tokio::test]
