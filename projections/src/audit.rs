@@ -5,7 +5,7 @@
 
 use crate::store::{Batch, Fold, Order, Store, StoreError, Table, decode};
 use athena_schemas::context::{Channel, Party};
-use athena_schemas::envelope::{Kind, Seq};
+use athena_schemas::envelope::{Author, Kind, Seq};
 use athena_schemas::event::{Event, kind_name};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::{Forgetting, time};
@@ -47,6 +47,14 @@ struct Count {
     events: u64,
     first_ms: u64,
     last_ms: u64,
+}
+
+impl Count {
+    fn add(&mut self, more: Self) {
+        self.events += more.events;
+        self.first_ms = self.first_ms.min(more.first_ms);
+        self.last_ms = self.last_ms.max(more.last_ms);
+    }
 }
 
 /// What is asked for.
@@ -128,7 +136,7 @@ impl Audit {
     /// # Errors
     /// When the disk fails.
     pub fn authors(&self, wanted: &Wanted) -> Result<Vec<Deeds>, StoreError> {
-        let (mut authors, mut unread) = (BTreeMap::<(Party, Channel, String), Author>::new(), None);
+        let (mut authors, mut unread) = (BTreeMap::<(Party, Channel, String), Sum>::new(), None);
         self.deeds.prefix(&[], &mut |key, value| {
             let day = seq_of(key);
             match decode::<Who>(key.get(8..).unwrap_or_default())
@@ -162,23 +170,25 @@ impl Audit {
         Ok(deeds)
     }
 
-    fn count(&self, batch: &mut Batch, recorded: &Recorded) -> Result<(), StoreError> {
-        let draft = &recorded.record.draft;
-        let author = &draft.meta.author;
-        let who =
-            Who { party: author.party, via: author.channel, actor: author.name.clone(), kind: draft.kind.0 };
-        let mut key = (draft.meta.at_ms / DAY_MS).to_be_bytes().to_vec();
-        key.extend(postcard::to_stdvec(&who).map_err(StoreError::of)?);
-        let at_ms = draft.meta.at_ms;
-        let mut count = batch.row::<Count>(&self.deeds, &key)?.unwrap_or(Count {
-            events: 0,
-            first_ms: at_ms,
-            last_ms: at_ms,
-        });
-        count.events += 1;
-        count.first_ms = count.first_ms.min(at_ms);
-        count.last_ms = count.last_ms.max(at_ms);
-        batch.put_row(&self.deeds, key, &count)
+    /// Adds up what a page of events adds to the days' counts, and changes each count once.
+    fn count(&self, batch: &mut Batch, page: &[Recorded]) -> Result<(), StoreError> {
+        let mut tally = BTreeMap::<(u64, &Author, u16), Count>::new();
+        for draft in page.iter().map(|recorded| &recorded.record.draft) {
+            let at_ms = draft.meta.at_ms;
+            tally
+                .entry((at_ms / DAY_MS, &draft.meta.author, draft.kind.0))
+                .or_insert(Count { events: 0, first_ms: at_ms, last_ms: at_ms })
+                .add(Count { events: 1, first_ms: at_ms, last_ms: at_ms });
+        }
+        for ((day, author, kind), more) in tally {
+            let who = Who { party: author.party, via: author.channel, actor: author.name.clone(), kind };
+            let mut key = day.to_be_bytes().to_vec();
+            key.extend(postcard::to_stdvec(&who).map_err(StoreError::of)?);
+            let mut count = batch.row::<Count>(&self.deeds, &key)?.unwrap_or(Count { events: 0, ..more });
+            count.add(more);
+            batch.put_row(&self.deeds, key, &count)?;
+        }
+        Ok(())
     }
 
     fn note(
@@ -208,13 +218,13 @@ impl Audit {
 
 /// One author's counts, while they are added up.
 #[derive(Default)]
-struct Author {
+struct Sum {
     types: BTreeMap<String, u64>,
     first_ms: u64,
     last_ms: u64,
 }
 
-impl Author {
+impl Sum {
     fn add(&mut self, kind: u16, count: Count) {
         self.first_ms =
             if self.types.is_empty() { count.first_ms } else { self.first_ms.min(count.first_ms) };
@@ -228,15 +238,18 @@ impl Fold for Audit {
     const VERSION: u32 = 1;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
-        self.count(batch, recorded)?;
         match told(event) {
             Some((concern, run, text)) => self.note(batch, recorded, concern, run, text),
             None => Ok(()),
         }
     }
 
-    fn fold_erased(&self, batch: &mut Batch, recorded: &Recorded) -> Result<(), StoreError> {
-        self.count(batch, recorded)
+    fn fold_page(&self, batch: &mut Batch, page: &[Recorded]) -> Result<(), StoreError> {
+        self.count(batch, page)?;
+        page.iter().try_for_each(|recorded| match &recorded.event {
+            Some(event) => self.fold(batch, event, recorded),
+            None => Ok(()),
+        })
     }
 
     fn tables(&self) -> Vec<Table> {
@@ -324,7 +337,7 @@ fn upstream(event: &upstream::Event) -> String {
 }
 
 fn content(event: &store::Event) -> String {
-    use store::Event::{Exported, Imported, ScopeErased, Undone};
+    use store::Event::{Exported, Imported, Retired, ScopeErased, Undone};
     match event {
         Exported(_) => "exported".into(),
         Imported(e) => format!("imported {} items", e.ids.len()),
@@ -332,6 +345,13 @@ fn content(event: &store::Event) -> String {
             format!("{} erased with {} keys", e.scope.project.as_deref().unwrap_or("a scope"), e.keys)
         }
         Undone(e) => format!("{} undone: {} events", e.target, e.undone.len()),
+        Retired(e) => format!(
+            "the record of {} runs that ended before {} retired: {} payloads, {} bytes",
+            e.runs.len(),
+            time(i64::try_from(e.before_ms).unwrap_or(i64::MAX)),
+            e.events,
+            e.bytes
+        ),
     }
 }
 

@@ -487,6 +487,17 @@ pub trait Fold: Send + 'static {
         Ok(())
     }
 
+    /// Folds events that follow each other, all into one batch. For folds that can do that cheaper than one by one.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn fold_page(&self, batch: &mut Batch, page: &[Recorded]) -> Result<(), StoreError> {
+        page.iter().try_for_each(|recorded| match &recorded.event {
+            Some(event) => self.fold(batch, event, recorded),
+            None => self.fold_erased(batch, recorded),
+        })
+    }
+
     /// All its tables: their content is its digest, and a rebuild empties them.
     fn tables(&self) -> Vec<Table>;
 }
@@ -530,12 +541,8 @@ impl<F: Fold> Rows<F> {
     fn take(&mut self, records: &[Recorded]) -> Result<(), StoreError> {
         let Some(last) = records.last().map(|last| last.record.seq) else { return Ok(()) };
         let mut batch = self.store.batch();
-        for recorded in records.iter().filter(|recorded| recorded.record.seq > self.position) {
-            match &recorded.event {
-                Some(event) => self.fold.fold(&mut batch, event, recorded)?,
-                None => self.fold.fold_erased(&mut batch, recorded)?,
-            }
-        }
+        let seen = records.partition_point(|recorded| recorded.record.seq <= self.position);
+        self.fold.fold_page(&mut batch, records.get(seen..).unwrap_or_default())?;
         let last = last.max(self.position);
         batch.put_row(&self.positions, F::NAME.as_bytes(), &(F::VERSION, last))?;
         batch.commit()?;

@@ -32,7 +32,7 @@ impl Kind {
 }
 
 /// Who caused an event, as the runtime saw it; nothing of it is read from a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Author {
     /// What kind of party.
     pub party: Party,
@@ -97,6 +97,11 @@ pub struct Body {
 }
 
 impl Draft {
+    /// Whether its payload was dropped to give back its room: a sealed one is never empty.
+    pub fn is_dropped(&self) -> bool {
+        self.payload.is_empty() && self.meta.key.is_some()
+    }
+
     /// A draft of one event; its payload is still to be sealed.
     ///
     /// # Errors
