@@ -63,7 +63,8 @@ impl ReadSide {
                 due: due.clone(),
                 slot: slot.clone(),
             };
-            children.push(Child::actor(name, || Projector, move || args.clone()));
+            // All of them at once: what they have not seen is then read and decoded once for all.
+            children.push(Child::actor(name, || Projector, move || args.clone()).beside());
             driven.push(Driven { name, slot, sight });
         }
         (Self { library: Arc::new(library), feed, reader, driven, wanted }, children)

@@ -90,5 +90,6 @@ fn child<D: Decider>(
         slot: handle.0.clone(),
         snapshots: snapshots.cloned(),
     };
-    Child::actor(D::LAYER, Layer::<D>::default, move || args.clone())
+    // A layer needs the log alone.
+    Child::actor(D::LAYER, Layer::<D>::default, move || args.clone()).beside()
 }

@@ -1,6 +1,7 @@
 //! Rest-for-one supervision: when a child dies, it and all that started after it start again, in order.
 //!
 //! Start order is dependency order (log, projectors, layers, …, front), so nothing ever runs on a predecessor that is gone.
+//! Neighbours that do not need each other start at the same time ([`Child::beside`]).
 //! Too many deaths within a window end the whole tree: a store that cannot keep a part alive must say so and stop.
 
 use ractor::concurrency::Duration;
@@ -16,6 +17,7 @@ type Starting = Pin<Box<dyn Future<Output = Result<ActorCell, SpawnErr>> + Send>
 pub struct Child {
     name: String,
     start: Box<dyn Fn(ActorCell) -> Starting + Send + Sync>,
+    beside: bool,
 }
 
 impl Child {
@@ -24,7 +26,33 @@ impl Child {
     where
         F: Future<Output = Result<ActorCell, SpawnErr>> + Send + 'static,
     {
-        Self { name: name.into(), start: Box::new(move |supervisor| Box::pin(start(supervisor))) }
+        Self {
+            name: name.into(),
+            start: Box::new(move |supervisor| Box::pin(start(supervisor))),
+            beside: false,
+        }
+    }
+
+    /// The same, started together with the child before it: neither needs the other.
+    #[must_use]
+    pub fn beside(self) -> Self {
+        Self { beside: true, ..self }
+    }
+
+    /// The same, with `note` told how long each start took.
+    #[must_use]
+    pub fn timed(self, note: impl Fn(&str, Duration) + Clone + Send + Sync + 'static) -> Self {
+        let (name, start) = (self.name.clone(), self.start);
+        let timed = move |supervisor: ActorCell| -> Starting {
+            let (starting, name, note) = (start(supervisor), name.clone(), note.clone());
+            Box::pin(async move {
+                let begun = Instant::now();
+                let started = starting.await;
+                note(&name, begun.elapsed());
+                started
+            })
+        };
+        Self { name: self.name, start: Box::new(timed), beside: self.beside }
     }
 
     /// A child that runs actor `actor()` with arguments `arguments()`.
@@ -81,9 +109,15 @@ impl Actor for Supervisor {
         (specs, policy): Self::Arguments,
     ) -> Result<Tree, ActorProcessingErr> {
         let mut children = Vec::with_capacity(specs.len());
-        for spec in specs {
-            let cell = (spec.start)(myself.get_cell()).await?;
-            children.push((spec, cell));
+        let mut specs = specs.into_iter().peekable();
+        while let Some(first) = specs.next() {
+            let mut together = vec![first];
+            together.extend(std::iter::from_fn(|| specs.next_if(|next| next.beside)));
+            let starting: Vec<_> =
+                together.iter().map(|spec| tokio::spawn((spec.start)(myself.get_cell()))).collect();
+            for (spec, cell) in together.into_iter().zip(starting) {
+                children.push((spec, cell.await??));
+            }
         }
         Ok(Tree { children, deaths: VecDeque::new(), policy })
     }

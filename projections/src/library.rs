@@ -29,6 +29,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Records read at once when a library is filled.
 const PAGE: usize = 512;
@@ -74,6 +75,8 @@ pub struct Library {
     pub runs: Runs,
     /// The rows of all read models.
     pub store: Store,
+    /// What opening did, and how long each part of it took.
+    pub phases: Vec<(String, Duration)>,
     shared: Vec<Shared>,
     options: Options,
     log: Option<(Arc<dyn LogReader>, Arc<dyn Sealer>)>,
@@ -89,13 +92,19 @@ impl Library {
     /// When the folder cannot be written, or another process has it open.
     pub fn open(options: Options) -> Result<Self, ProjectionError> {
         let failed = |error: StoreError| ProjectionError::Store { name: "library", cause: error.to_string() };
+        let (mut phases, mut since) = (Vec::new(), Instant::now());
+        let mut phase = |name: &str| {
+            phases.push((name.to_owned(), std::mem::replace(&mut since, Instant::now()).elapsed()));
+        };
         let store = match &options.folder {
             Some(folder) => Store::open(&folder.join("rows")).map_err(failed)?,
             None => Store::memory(),
         };
+        phase("read models: engine");
         let index = options.folder.as_ref().map(|folder| folder.join("search"));
         let search = Search::open(index.as_deref(), options.model.clone())?;
         let finder = search.finder();
+        phase("read models: search index");
         let items = Items::open(&store).map_err(failed)?;
         let agenda = Agenda::open(&store).map_err(failed)?;
         let graph = Graph::open(&store).map_err(failed)?;
@@ -107,9 +116,11 @@ impl Library {
         let insights = Insights::open(&store).map_err(failed)?;
         let passes = Passes::open(&store).map_err(failed)?;
         let proposals = Proposals::open(&store).map_err(failed)?;
+        phase("read models: tables");
         let repository = options.folder.as_ref().map(|folder| folder.join("procedures.git"));
         let versions = Versions::open(repository.as_deref())?;
         let commits = versions.commits();
+        phase("read models: procedures");
         let shared = vec![
             rows(&store, items.clone()).map_err(failed)?,
             rows(&store, agenda.clone()).map_err(failed)?,
@@ -126,6 +137,7 @@ impl Library {
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
+            phases,
             approvals,
             audit,
             procedures,

@@ -4,6 +4,7 @@ use super::output::{Bar, field};
 use super::session::Session;
 use super::{Done, written};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// How often the bar is drawn.
@@ -19,25 +20,28 @@ pub(crate) struct Rebuild {
 impl Rebuild {
     pub(crate) async fn run(self, session: &Session) -> Done {
         let work = session.call("store/rebuild", json!({ "projection": self.name }));
-        let mut work = std::pin::pin!(work);
-        let mut bar = session.out.bar("rebuilding");
-        let mut ticks = tokio::time::interval(DRAW);
-        let done = loop {
-            tokio::select! {
-                done = &mut work => break done,
-                _ = ticks.tick(), if !session.out.quiet => {
-                    // A health that cannot be told is no reason to stop.
-                    if let Ok(health) = session.call("store/health", json!({})).await {
-                        draw(&mut bar, &health);
-                    }
-                }
-            }
+        // Both go on at the same time: who draws asks over the connection that the work may be opening.
+        let done = tokio::select! {
+            done = work => done,
+            never = watch(session), if !session.out.quiet => match never {},
         };
-        drop(bar);
         written(session.out.value(&done?, |done| {
             let names = done.get("projections").and_then(Value::as_array).map_or(0, Vec::len);
             format!("{names} read models stand at position {}", field(done, "/seq"))
         }))
+    }
+}
+
+/// Draws how far it has come, until dropped.
+async fn watch(session: &Session) -> Infallible {
+    let mut bar = session.out.bar("rebuilding");
+    let mut ticks = tokio::time::interval(DRAW);
+    loop {
+        ticks.tick().await;
+        // A health that cannot be told is no reason to stop.
+        if let Ok(health) = session.call("store/health", json!({})).await {
+            draw(&mut bar, &health);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A whole store, opened as a daemon opens it: log, keys, layers and read models, all of them at the log's head.
 
+use super::say;
 use anyhow::ensure;
 use athena::system::{Options, System};
 use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
@@ -112,6 +113,9 @@ pub(crate) async fn open(folder: &Path) -> anyhow::Result<(System, f64)> {
     let system =
         System::open(Options { folder: Some(folder.into()), sandbox: false, ..Options::default() }).await?;
     let seconds = started.elapsed().as_secs_f64();
+    for (name, took) in system.phases().iter().filter(|(_, took)| took.as_millis() > 0) {
+        say(format_args!("    {:>8.3} s  {name}", took.as_secs_f64()));
+    }
     ensure!(system.read_side().lag().values().all(|behind| *behind == 0), "a read model is behind");
     Ok((system, seconds))
 }
