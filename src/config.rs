@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// The log.
     pub log: Log,
+    /// What run records keep.
+    pub retention: Retention,
     /// The sandbox.
     pub sandbox: Sandbox,
     /// The daemon.
@@ -35,6 +37,25 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { durability: "sync".into(), interval_ms: 100 }
+    }
+}
+
+/// How long, and how much, run records keep of what runs were answered. Everything else is kept until it is forgotten.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// A run that ended this many days ago loses the answers it was given, and cannot be replayed any more; 0 is never.
+    pub run_days: u64,
+    /// When run records take more than this many bytes, the oldest lose theirs; 0 is any amount. Whoever can start runs can
+    /// thereby crowd out old answers, so there is no such limit unless it is set.
+    pub run_bytes: u64,
+    /// Runs that keep everything.
+    pub pinned: Vec<String>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { run_days: 365, run_bytes: 0, pinned: Vec::new() }
     }
 }
 

@@ -1,4 +1,5 @@
-//! What Athena does by itself: passes of consolidation in the scopes that are due. An ordinary caller of the router, nothing more.
+//! What Athena does by itself: passes of consolidation in the scopes that are due, and retention of run records. An ordinary
+//! caller of the router, nothing more.
 
 use crate::router::Router;
 use athena_schemas::context::Caller;
@@ -12,9 +13,17 @@ use std::time::Duration;
 /// How often it looks whether something is due.
 const LOOK: Duration = Duration::from_secs(60);
 
+<<<<<<< HEAD
 /// Looks and acts until the router is gone. A language model is asked about what passes are unsure of where the settings say
 /// so.
 pub(crate) async fn consolidation(router: Weak<Router>, reasons: bool) {
+=======
+/// How often it asks whether something is to be retired.
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// Looks and acts until the router is gone.
+pub(crate) async fn consolidation(router: Weak<Router>) {
+>>>>>>> 21779cd (retention: answers of old runs are dropped on record, stubs keep the chain whole, and verify finds what is gone without a word)
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick comes at once; a store that was just opened has better things to do.
@@ -24,6 +33,19 @@ pub(crate) async fn consolidation(router: Weak<Router>, reasons: bool) {
         let Some(router) = router.upgrade() else { return };
         if let Err(refusal) = pass(&router, reasons).await {
             tracing::warn!(%refusal, "a scheduled consolidation did not run");
+        }
+    }
+}
+
+/// Has what run records keep beyond the settings retired, until the router is gone. Asked hourly, it is done daily.
+pub(crate) async fn retention(router: Weak<Router>) {
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + LOOK, HOUR);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(router) = router.upgrade() else { return };
+        if let Err(refusal) = call(&router, "store/retain", json!({"apply": true}), &Caller::system()).await {
+            tracing::warn!(%refusal, "run records were not retired");
         }
     }
 }

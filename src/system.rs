@@ -12,6 +12,7 @@ use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
 use crate::services::consolidation::Reasoner;
 use crate::services::erasure::Erasure;
+use crate::services::retention::Retention;
 use crate::toolbox::{Learnt, Toolbox};
 use crate::types::Checker;
 use athena_actors::dispatch::Layers;
@@ -19,7 +20,7 @@ use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
 use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
 use athena_actors::layer::Snapshots as LayerSnapshots;
-use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions, Snapshots};
+use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions, Phases, Snapshots};
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
@@ -39,8 +40,8 @@ use athena_schemas::surface::Effect;
 use ractor::{Actor, ActorRef};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The value and the log lines of an answer, bytes each; what is larger is cut and handed out by a handle.
 const ANSWER_BYTES: usize = 24 << 10;
@@ -116,6 +117,7 @@ pub struct System {
     opened: OpenReport,
     folder: Option<PathBuf>,
     clock: Arc<dyn Clock>,
+    phases: Phases,
     root: ActorRef<()>,
     done: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     _temporary: Option<Temporary>,
@@ -135,7 +137,7 @@ impl System {
             move || Ground::open(folder, keys.unwrap_or_default(), &config, master)
         })
         .await??;
-        let Ground { log, opened, keys, sealer, library } = ground;
+        let Ground { log, opened, keys, sealer, library, mut phases } = ground;
         let (reader, clock) = (log.reader(), options.clock);
         let (read_side, mut children) = ReadSide::new(library, reader.clone(), sealer.clone());
         let read_side = Arc::new(read_side);
@@ -208,6 +210,7 @@ impl System {
         ));
         let house = House {
             erasure: erasure.clone(),
+            retention: Retention::new(&options.config.retention),
             layers: layers.clone(),
             log: log.clone(),
             keys: keys.clone(),
@@ -239,11 +242,18 @@ impl System {
             let pool = sandbox.clone();
             children.push(Child::actor("sandbox", || Pool, move || pool.clone()));
         }
+        let starts: Arc<Mutex<Phases>> = Arc::default();
+        let noted = starts.clone();
+        let note = move |name: &str, took| {
+            noted.lock().unwrap_or_else(PoisonError::into_inner).push((format!("start: {name}"), took));
+        };
+        let children: Vec<Child> = children.into_iter().map(|child| child.timed(note.clone())).collect();
         let (root, done) = Actor::spawn(None, Supervisor, (children, Restarts::default()))
             .await
             .map_err(|error| Refusal::new(Code::Unavailable, format!("the store does not start: {error}")))?;
 
-        let system = Self {
+        phases.append(&mut starts.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut system = Self {
             router,
             log,
             sealer,
@@ -256,19 +266,31 @@ impl System {
             opened,
             folder: options.folder.clone(),
             clock: clock.clone(),
+            phases,
             root,
             done: tokio::sync::Mutex::new(Some(done)),
             _temporary: temporary,
         };
+        let begun = Instant::now();
         system.enrol(options.upstreams, &*clock).await?;
         system.recover_runs(system.read_side.freshness()).await?;
-        // An erasure that a crash cut off is finished, beside the rest.
+        system.phases.push(("servers and runs taken up".into(), begun.elapsed()));
+        // An erasure or retirement that a crash cut off is finished, beside the rest.
+        let log = system.log.clone();
         tokio::spawn(async move {
             if let Err(refusal) = erasure.settle().await {
                 tracing::warn!(%refusal, "an erasure is not finished");
             }
+            if let Err(refusal) = athena_actors::retention::settle(&log).await {
+                tracing::warn!(%refusal, "what was retired is not all dropped");
+            }
         });
+<<<<<<< HEAD
         tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
+=======
+        tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router)));
+        tokio::spawn(crate::schedule::retention(Arc::downgrade(&system.router)));
+>>>>>>> 21779cd (retention: answers of old runs are dropped on record, stubs keep the chain whole, and verify finds what is gone without a word)
         Ok(system)
     }
 
@@ -347,6 +369,11 @@ impl System {
         &self.opened
     }
 
+    /// What opening did, and how long each part of it took. Parts that start at the same time overlap.
+    pub fn phases(&self) -> &Phases {
+        &self.phases
+    }
+
     /// Runs at work.
     pub fn active_runs(&self) -> usize {
         self.runs.active()
@@ -373,6 +400,7 @@ struct Ground {
     keys: Arc<KeyStore>,
     sealer: Arc<dyn Sealer>,
     library: Library,
+    phases: Phases,
 }
 
 impl Ground {
@@ -414,12 +442,16 @@ impl Ground {
             (log, library)
         });
         let (log, opened) = log?;
+        let mut phases = opened.phases.clone();
+        phases.extend(library.as_ref().map(|library| library.phases.clone()).unwrap_or_default());
+        let begun = Instant::now();
         let keys = Arc::new(KeyStore::open(&keys.join("keys"), master)?);
+        phases.push(("keys".into(), begun.elapsed()));
         let sealer: Arc<dyn Sealer> = Arc::new(PayloadSealer::new(keys.clone()));
         let library = library
             .map_err(|error| Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor"))?
             .with_log(log.reader(), sealer.clone());
-        Ok(Self { log, opened, keys, sealer, library })
+        Ok(Self { log, opened, keys, sealer, library, phases })
     }
 }
 

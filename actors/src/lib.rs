@@ -17,6 +17,7 @@ pub mod log;
 pub mod privacy;
 pub mod projector;
 pub mod reasoner;
+pub mod retention;
 pub mod run;
 pub mod sandbox;
 pub mod supervisor;

@@ -8,6 +8,7 @@ use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::time;
 use athena_schemas::layers::run::{self, Metrics, Started, Status, Step, Text, Violated, Why};
+use athena_schemas::layers::store;
 use athena_schemas::ports::Recorded;
 use athena_schemas::risk::{Limits, Risk};
 use athena_schemas::wire::Language;
@@ -265,7 +266,11 @@ impl Fold for Runs {
     const VERSION: u32 = 2;
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
-        let Event::Run(event) = event else { return Ok(()) };
+        let event = match event {
+            Event::Run(event) => event,
+            Event::Store(store::Event::Retired(retired)) => return self.retire(batch, retired, recorded),
+            _ => return Ok(()),
+        };
         match event {
             run::Event::StateSaved(saved) => {
                 let row = SessionRow {
@@ -315,6 +320,28 @@ impl Runs {
             batch.put(&self.open, key.clone(), Vec::new());
         }
         batch.put_row(&self.rows, key, &row)
+    }
+
+    /// What a run was told is gone, so its steps cannot be told any more, here as in a model that is built anew.
+    fn retire(
+        &self,
+        batch: &mut Batch,
+        retired: &store::Retired,
+        recorded: &Recorded,
+    ) -> Result<(), StoreError> {
+        let at = time(i64::try_from(recorded.record.draft.meta.at_ms).unwrap_or(i64::MAX));
+        for run in &retired.runs {
+            let Some(mut row) = batch.row::<RunRow>(&self.rows, run.as_str().as_bytes())? else { continue };
+            for (key, _) in batch.rows(&self.steps, &step_prefix(run))? {
+                batch.remove(&self.steps, key);
+            }
+            let note = Step::Note { text: format!("its record was retired on {at}: its steps are gone") };
+            let key = [&step_prefix(run)[..], &0_u32.to_be_bytes()].concat();
+            batch.put(&self.steps, key, serde_json::to_vec(&note).unwrap_or_default());
+            row.steps = 1;
+            self.put(batch, row)?;
+        }
+        Ok(())
     }
 
     fn step(

@@ -138,7 +138,7 @@ pub trait LogReader: Send + Sync {
 pub enum Opened {
     /// The plain bytes.
     Plain(Vec<u8>),
-    /// Its key was destroyed: erased for ever.
+    /// Its key was destroyed, or its payload dropped: gone for ever.
     Erased,
 }
 

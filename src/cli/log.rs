@@ -3,6 +3,7 @@
 use super::keys::restore;
 use super::output::{Output, Style, escape, field, pretty};
 use super::passphrase::Passphrase;
+use super::retention::Retention;
 use super::session::Session;
 use super::{Done, written};
 use crate::daemon::journal;
@@ -40,6 +41,9 @@ enum Command {
         seq: u64,
     },
     /// Counts, sizes and times
+    /// What run records keep, what is due, and dropping it
+    #[command(subcommand)]
+    Retention(Retention),
     Stats {
         #[command(flatten)]
         filter: Filter,
@@ -143,6 +147,10 @@ impl Log {
             Command::Backup { folder, with_keys } => {
                 of_the_store("a backup")?;
                 return backup(session, &folder, with_keys.then_some(&self.passphrase)).await;
+            }
+            Command::Retention(retention) => {
+                of_the_store("retention")?;
+                return retention.run(session).await;
             }
             Command::Compact => {
                 of_the_store("compaction")?;
@@ -387,6 +395,9 @@ fn verify(session: &Session, file: Option<&Path>, checkpoint: Option<&Path>) -> 
 
 fn findings(report: &VerifyReport, said: &Value) -> String {
     let mut text = format!("{} events, head {}", report.events, report.head);
+    if report.dropped > 0 {
+        text.push_str(&format!("\n{} of them without their payload, as is on record", report.dropped));
+    }
     if report.torn_bytes > 0 {
         text.push_str(&format!(
             "\na torn tail of {} bytes, never acknowledged; the next start cuts it",

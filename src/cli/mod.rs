@@ -25,6 +25,7 @@ mod passphrase;
 mod privacy;
 mod rebuild;
 mod replay;
+mod retention;
 mod run;
 mod sandbox;
 mod serve;

@@ -5,6 +5,7 @@ pub(crate) mod erasure;
 mod privacy;
 mod procedural;
 mod prospective;
+pub(crate) mod retention;
 mod run;
 mod store;
 mod transfer;
@@ -48,6 +49,7 @@ pub(crate) struct House {
     /// The language model of consolidation, where one is configured.
     pub(crate) reasoner: Option<consolidation::Reasoner>,
     pub(crate) erasure: Arc<erasure::Erasure>,
+    pub(crate) retention: retention::Retention,
     pub(crate) router: Weak<crate::router::Router>,
 }
 

@@ -25,6 +25,7 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
         }
         Service::Health(_) => answer(condition(house)),
         Service::Undo(op) => super::undo::undo(house, &cx, op).await,
+        Service::Retain(op) => super::retention::call(house, &cx, op).await,
     }
 }
 

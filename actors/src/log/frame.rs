@@ -4,6 +4,10 @@
 //!
 //! The leaf is BLAKE3 over everything before it, so it covers the *ciphertext*: destroying a key leaves the chain whole.
 //! The chain is BLAKE3 over the chain before and the leaf. A payload kept as a blob is bound by its hash in the header.
+//!
+//! Where a payload was dropped to give back its room ([`retention`](crate::retention)), a stub takes the frame's place: format
+//! 2, the same without the payload. Its leaf can no longer be made from its bytes; the event that records the dropping holds
+//! a hash over the stubs it vouches for ([`Vouched`]), so the header stays bound as well.
 
 use athena_schemas::envelope::{Draft, Kind, Meta, Record, Seq};
 use athena_schemas::id::EventId;
@@ -17,6 +21,8 @@ pub const GENESIS: Hash = [0; 32];
 
 /// The format written today. Every format ever written stays readable.
 const FORMAT: u8 = 1;
+/// The format of what is left of an event whose payload was dropped.
+pub(crate) const STUB: u8 = 2;
 
 /// The place the writer gives an event.
 #[derive(Debug, Clone, Copy)]
@@ -71,8 +77,12 @@ pub(crate) struct Frame {
     pub(crate) record: Record,
     /// The leaf of the event before it in its stream.
     pub(crate) previous: Hash,
-    /// Where its payload is, if not in the frame.
+    /// Where its payload is, if not in the frame and not dropped.
     pub(crate) blob: Option<BlobRef>,
+    /// The same, whether or not it was dropped.
+    pub(crate) named: Option<BlobRef>,
+    /// Whether the payload was dropped.
+    pub(crate) stub: bool,
 }
 
 /// Bytes ready for the store.
@@ -140,18 +150,59 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Frame, String> {
         meta: header.meta,
         payload: payload.to_vec(),
     };
+    let stub = bytes.first() == Some(&STUB);
+    if stub && !draft.payload.is_empty() {
+        return Err("a payload that was dropped is there".into());
+    }
     let record = Record { seq: header.seq, version: header.version, draft, leaf, chain };
-    Ok(Frame { record, previous: *previous, blob: header.blob })
+    let blob = header.blob.filter(|_| !stub);
+    Ok(Frame { record, previous: *previous, blob, named: header.blob, stub })
 }
 
-/// Takes a frame apart and checks that its leaf and chain hash are what its bytes and `before`, the chain before it, make.
+/// What is left of a frame when its payload is dropped; of a stub, itself.
+///
+/// # Errors
+/// When the bytes are not a frame.
+pub(crate) fn stub(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let (body, leaf, chain) = split(bytes)?;
+    let (_, rest) = body.split_first_chunk::<32>().ok_or("the frame is too short")?;
+    let (_, payload): (Header, &[u8]) =
+        postcard::take_from_bytes(rest).map_err(|error| format!("the header is not readable: {error}"))?;
+    let header = rest.get(..rest.len() - payload.len()).unwrap_or_default();
+    let mut stub = Vec::with_capacity(header.len() + 97);
+    stub.push(STUB);
+    stub.extend_from_slice(body.first_chunk::<32>().unwrap_or(&GENESIS));
+    stub.extend_from_slice(header);
+    stub.extend_from_slice(&leaf);
+    stub.extend_from_slice(&chain);
+    Ok(stub)
+}
+
+/// A hash over stubs, in the order of their positions: what the event that records their dropping says of them.
+#[derive(Default)]
+pub(crate) struct Vouched(blake3::Hasher);
+
+impl Vouched {
+    /// Takes in one more.
+    pub(crate) fn add(&mut self, stub: &[u8]) {
+        self.0.update(&(stub.len() as u64).to_le_bytes()).update(stub);
+    }
+
+    /// The hash over all.
+    pub(crate) fn digest(&self) -> Hash {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+/// Takes a frame apart and checks that its leaf and chain hash are what its bytes and `before`, the chain before it, make. The
+/// leaf of a stub is taken as it is: what vouches for it stands elsewhere.
 ///
 /// # Errors
 /// When they are not; the text says which.
 pub(crate) fn verify(bytes: &[u8], before: &Hash) -> Result<Frame, String> {
     let frame = decode(bytes)?;
     let body = bytes.get(..bytes.len().saturating_sub(64)).unwrap_or_default();
-    if *blake3::hash(body).as_bytes() != frame.record.leaf {
+    if !frame.stub && *blake3::hash(body).as_bytes() != frame.record.leaf {
         return Err("its bytes do not match its leaf hash".into());
     }
     if link(before, &frame.record.leaf) != frame.record.chain {
@@ -167,7 +218,7 @@ pub(crate) fn hashes(bytes: &[u8]) -> Result<(Hash, Hash), String> {
 
 fn split(bytes: &[u8]) -> Result<(&[u8], Hash, Hash), String> {
     let (format, rest) = bytes.split_first().ok_or("the frame is empty")?;
-    if *format != FORMAT {
+    if ![FORMAT, STUB].contains(format) {
         return Err(format!("frame format {format} is not known to this build"));
     }
     let (rest, chain) = rest.split_last_chunk::<32>().ok_or("the frame is too short")?;
@@ -199,6 +250,22 @@ mod tests {
         assert_eq!(frame.record.draft, draft);
         assert_eq!((frame.record.seq, frame.record.version, frame.previous), (7, 3, [1; 32]));
         assert_eq!((frame.record.leaf, frame.record.chain), (encoded.leaf, encoded.chain));
+    }
+
+    #[test]
+    fn a_stub_has_everything_but_the_payload_and_stays_in_the_chain() {
+        let full = encode(&draft("semantic", 1, b"hello"), &place(), None).unwrap();
+        let stub = stub(&full.bytes).unwrap();
+        assert_eq!(stub.len(), full.bytes.len() - 5);
+        assert_eq!(super::stub(&stub).unwrap(), stub, "a stub of a stub is itself");
+        let (whole, left) = (decode(&full.bytes).unwrap(), verify(&stub, &[2; 32]).unwrap());
+        assert!(left.stub && left.record.draft.payload.is_empty());
+        assert_eq!(left.record.draft.meta, whole.record.draft.meta);
+        assert_eq!((left.record.leaf, left.record.chain), (full.leaf, full.chain));
+        assert!(verify(&stub, &[3; 32]).is_err());
+        let mut refilled = stub.clone();
+        refilled.insert(stub.len() - 64, b'x');
+        assert!(decode(&refilled).is_err(), "nothing can be put where a payload was");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! batch = `1 | items u32 | seqno u64`, then per item `2 | type | compression | keyspace u64 | key len u16 | value len u32 |
 //! stored len u32 | key | value` or `4 | keyspace u64`, then `3 | xxh3 of the items u64 | "FJL\x03"`; all little-endian.
 
+use super::frame::STUB;
 use super::store::disk::SYNCED_KEY;
 use athena_schemas::envelope::Seq;
 use std::fs::File;
@@ -202,7 +203,9 @@ fn item(cursor: &mut Cursor<'_>, group: &mut Group) -> Option<()> {
             let value_len = usize::try_from(cursor.u32()?).ok()?;
             let key = cursor.take(key_len)?;
             let value = cursor.take(value_len)?;
-            if keyspace == LOG_KEYSPACE {
+            if keyspace == LOG_KEYSPACE && value.first() == Some(&STUB) {
+                // Nothing new: the payload of an event that was recorded long ago is dropped.
+            } else if keyspace == LOG_KEYSPACE {
                 let seq = Seq::from_be_bytes(key.try_into().ok()?);
                 group.events = Some(group.events.map_or((seq, seq), |(first, _)| (first, seq)));
             } else if keyspace == META_KEYSPACE && key == SYNCED_KEY {
@@ -261,7 +264,7 @@ mod tests {
             let frame = encode(&draft, &place, None).unwrap().bytes;
             let entry = Entry { seq: n, stream: [1; 16], version: n, id: draft.id, frame };
             let meta = vec![(SYNCED_KEY.to_vec(), Some((n - 1).to_be_bytes().to_vec()))];
-            disk.commit(&Batch { events: vec![entry], meta }, true).unwrap();
+            disk.commit(&Batch { events: vec![entry], meta, ..Batch::default() }, true).unwrap();
         }
         drop(disk);
         let path = folder.path().join("db/0.jnl");

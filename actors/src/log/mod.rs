@@ -10,6 +10,7 @@ mod blobs;
 mod build;
 mod checkpoint;
 mod consumer;
+mod dropping;
 mod frame;
 mod group;
 mod journal;
@@ -25,6 +26,7 @@ mod writer;
 
 pub use checkpoint::{Checkpoint, Signer};
 pub use consumer::{Consumer, Lease, Page, Parked};
+pub use dropping::{Dropping, Outline};
 pub use frame::{GENESIS, Hash};
 pub use snapshots::Snapshots;
 pub use store::Store;
@@ -44,6 +46,9 @@ use writer::{Message, Writer};
 
 /// The name of a stream, bytes.
 pub const STREAM_NAME_MAX: usize = 256;
+
+/// Events whose outlines are read at once.
+const OUTLINE_MAX: u64 = 4_096;
 
 /// Where a log lives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +174,12 @@ pub struct OpenReport {
     pub anchored: bool,
     /// Events whose hashes were checked on opening.
     pub checked: u64,
+    /// What opening did, and how long each part of it took.
+    pub phases: Phases,
 }
+
+/// Parts of an opening with the time each took, in order; those that go on at the same time overlap.
+pub type Phases = Vec<(String, Duration)>;
 
 /// A torn tail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -333,6 +343,47 @@ impl LogHandle {
     pub fn verify(&self, checkpoint: Option<&Checkpoint>) -> Result<VerifyReport, LogError> {
         let head = *self.head.borrow();
         Ok(verify::verify_store(&*self.slot.get()?, head, checkpoint))
+    }
+
+    /// Visits what is known of every event without its payload, after a position, ascending, until `visit` says `false`.
+    ///
+    /// # Errors
+    /// When the disk fails or the data is damaged.
+    pub fn outline(&self, after: Seq, visit: &mut dyn FnMut(&Outline) -> bool) -> Result<(), LogError> {
+        let (head, mut at, mut wanted) = (*self.head.borrow(), after, true);
+        while wanted && at < head {
+            // For a while at a time, so that the writer can close the store and open it anew.
+            let (store, from) = (self.slot.get()?, at);
+            dropping::outline(&*store, from, head, &mut |event| {
+                at = event.seq;
+                wanted = visit(event);
+                wanted && at < from + OUTLINE_MAX
+            })?;
+            if at == from {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What would take the place of the events at these positions, and what vouches for it. Changes nothing.
+    ///
+    /// # Errors
+    /// When the disk fails or there is no such event.
+    pub fn prepare_drop(&self, positions: &[Seq]) -> Result<Dropping, LogError> {
+        dropping::prepare(&*self.slot.get()?, positions)
+    }
+
+    /// Drops payloads, on disk when this returns. What says so must be on record before: see
+    /// [`retention`](crate::retention). Done twice it is done once.
+    ///
+    /// # Errors
+    /// When the disk fails: all of them may be dropped then, or none.
+    pub async fn drop_payloads(&self, dropping: Dropping) -> Result<(), LogError> {
+        let (send, outcome) = oneshot::channel();
+        let message = Message::Drop(dropping.into_stubs(), Box::new(move |result| drop(send.send(result))));
+        self.queue.try_send(message).map_err(|_| LogError::Limit("too many appends are waiting".into()))?;
+        outcome.await.unwrap_or(Err(LogError::Closed)).map(drop)
     }
 
     /// A durable consumer: where it is, who works for it, what it could not digest. Created with its first change.

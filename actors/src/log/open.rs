@@ -9,7 +9,7 @@ use super::anchor::{self, Anchor, Found, Mark};
 use super::frame::{self, GENESIS, Hash};
 use super::journal::{self, Journal, Tail};
 use super::store::{Store, StoreError, disk, disk::Disk, memory::Memory};
-use super::{Cut, Location, OpenReport};
+use super::{Cut, Location, OpenReport, Phases};
 use crate::files;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::LogError;
@@ -17,6 +17,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A part of the chain shorter than this, events, is not worth a thread.
 const CHECK_ALONE: Seq = 4_096;
@@ -120,13 +121,19 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     if mark.is_some_and(|mark| mark.synced > 0) {
         check_files(folder)?;
     }
+    let mut phases = Phases::new();
+    let mut since = Instant::now();
+    let mut phase =
+        |name: &str| phases.push((name.to_owned(), std::mem::replace(&mut since, Instant::now()).elapsed()));
     let journals = journal::survey(&folder.join("db")).map_err(|error| io(&error))?;
+    phase("log: journal looked over");
     let torn = judge(&journals, mark.as_ref())?;
     let kept = match &torn {
         Some((path, cut)) => journal::cut(path, cut.at).map_err(|error| io(&error))?,
         None => Vec::new(),
     };
     let opened = open_database(folder).and_then(|store| {
+        phase("log: engine");
         let (head, chain) = store.last()?.unwrap_or((0, GENESIS));
         let mut report = OpenReport {
             head,
@@ -137,6 +144,7 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
         };
         let replayed = journals.iter().filter_map(|journal| journal.events.map(|(first, _)| first)).min();
         compare(&store, mark.as_ref(), replayed, &mut report)?;
+        phase("log: chain");
         Ok((store, report))
     });
     let (store, mut report) = match (opened, torn) {
@@ -162,6 +170,7 @@ fn open_folder(folder: &Path) -> Result<(Opened, OpenReport), LogError> {
     let mut anchor = Anchor::open(&path).map_err(|error| io(&error))?;
     anchor.write(&Mark { head, chain, synced: head });
     anchor.sync();
+    report.phases = phases;
     let opened = Opened { store: Arc::new(store), head, chain, synced: head, anchor: Some(anchor) };
     Ok((opened, report))
 }

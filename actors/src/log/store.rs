@@ -82,8 +82,17 @@ pub struct Entry {
 pub struct Batch {
     /// Events, positions ascending.
     pub events: Vec<Entry>,
+    /// What takes the place of frames whose payload is dropped.
+    pub stubs: Vec<(Seq, Vec<u8>)>,
     /// Small facts about the log: consumers, checkpoints. `None` removes.
     pub meta: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+impl Batch {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.stubs.is_empty() && self.meta.is_empty()
+    }
 }
 
 /// Visits frames in order; `false` ends the scan.

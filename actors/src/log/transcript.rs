@@ -18,17 +18,18 @@
 
 use super::build::Builder;
 use super::checkpoint::Checkpoint;
-use super::frame::{self, Frame, GENESIS, Hash, link};
+use super::frame::{self, Frame, GENESIS, Hash, Vouched, link};
 use super::verify::VerifyReport;
 use super::{LogHandle, STREAM_NAME_MAX};
 use crate::files::{hex, sync_folder, unhex};
+use crate::retention;
 use athena_schemas::envelope::{Record, Seq};
 use athena_schemas::id::EventId;
 use athena_schemas::ports::{BoxFuture, LogError, LogReader};
 use athena_schemas::refusal::{Code, Refusal};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -450,6 +451,10 @@ struct Walk<'a> {
     chain: Hash,
     elsewhere: Option<&'a Checkpoint>,
     payloads: HashSet<Hash>,
+    /// What is left of events whose payload was dropped, until something vouches for it. In an excerpt what vouches may have
+    /// been left out.
+    stubs: BTreeMap<Seq, Vec<u8>>,
+    whole: bool,
     report: VerifyReport,
     checkpoint: Option<Checkpoint>,
     keys: Option<Vec<u8>>,
@@ -465,6 +470,8 @@ impl<'a> Walk<'a> {
             chain,
             elsewhere,
             payloads: HashSet::new(),
+            stubs: BTreeMap::new(),
+            whole: head.excerpt.is_none() && head.after == 0,
             report: VerifyReport { head: head.after, ..VerifyReport::default() },
             checkpoint: None,
             keys: None,
@@ -493,8 +500,12 @@ impl<'a> Walk<'a> {
             EVENT => {
                 let seq = self.expected;
                 match self.event(&body) {
-                    Ok(frame) if self.report.is_clean() => meet(Met::Event { frame, bytes: &body, at })?,
-                    Ok(_) => {}
+                    Ok(frame) => {
+                        self.vouch(&frame, &body);
+                        if self.report.is_clean() {
+                            meet(Met::Event { frame, bytes: &body, at })?;
+                        }
+                    }
                     Err(cause) => self.report.add(seq, seq, cause),
                 }
                 self.report.events += 1;
@@ -537,6 +548,27 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Takes note of an event without its payload, or of the record that vouches for some.
+    fn vouch(&mut self, frame: &Frame, bytes: &[u8]) {
+        let seq = frame.record.seq;
+        if frame.stub {
+            self.report.dropped += 1;
+            self.stubs.insert(seq, bytes.to_vec());
+        }
+        let Ok(Some(retired)) = retention::retired(&frame.record) else { return };
+        let (mut vouched, mut complete) = (Vouched::default(), true);
+        for dropped in retired.positions() {
+            match self.stubs.remove(&dropped) {
+                Some(stub) => vouched.add(&stub),
+                // Still there when the file was written, or left out of an excerpt.
+                None => complete = false,
+            }
+        }
+        if complete && vouched.digest() != retired.digest {
+            self.report.add(seq, seq, "what is left of dropped payloads is not what it vouches for");
+        }
+    }
+
     /// On to the next position; a checkpoint kept elsewhere is compared in passing.
     fn step(&mut self, chain: Hash) {
         self.chain = chain;
@@ -560,6 +592,9 @@ impl<'a> Walk<'a> {
     fn end(&mut self, sum: &Hash, body: &[u8], is_last: bool) {
         if self.expected != self.last + 1 {
             self.lost("missing");
+        }
+        for seq in std::mem::take(&mut self.stubs).into_keys().filter(|_| self.whole) {
+            self.report.add(seq, seq, "its payload was dropped, and nothing on record says so");
         }
         self.report.chain = hex(&self.chain);
         match &self.checkpoint {

@@ -6,15 +6,17 @@
 use super::Cut;
 use super::anchor::{self, Found};
 use super::checkpoint::Checkpoint;
+use super::dropping;
 use super::frame::{self, Frame, GENESIS, Hash};
 use super::journal::{self, Journal, Tail};
 use super::open::{check_files, io, judge, open_database};
 use super::store::Store;
 use crate::files::hex;
-use athena_schemas::envelope::Seq;
+use crate::retention;
+use athena_schemas::envelope::{Record, Seq};
 use athena_schemas::ports::LogError;
 use athena_schemas::refusal::{Code, Refusal};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,8 @@ pub struct VerifyReport {
     pub chain: String,
     /// Bytes of a torn tail: not damage, cut on the next opening.
     pub torn_bytes: u64,
+    /// Events whose payload was dropped on record.
+    pub dropped: u64,
     /// What is wrong, at most a thousand.
     pub findings: Vec<Finding>,
 }
@@ -170,11 +174,20 @@ struct Walk<'a> {
     streams: HashMap<[u8; 16], (u64, Hash)>,
     /// Streams of which an event is missing: their next one cannot be judged.
     broken: bool,
+    /// Events whose payload was dropped and for which nothing has vouched yet.
+    unvouched: BTreeSet<Seq>,
 }
 
 fn check(store: &dyn Store, head: Seq, report: &mut VerifyReport) {
     report.head = head;
-    let mut walk = Walk { store, expected: 1, chain: Some(GENESIS), streams: HashMap::new(), broken: false };
+    let mut walk = Walk {
+        store,
+        expected: 1,
+        chain: Some(GENESIS),
+        streams: HashMap::new(),
+        broken: false,
+        unvouched: BTreeSet::new(),
+    };
     let mut stride = 1;
     while walk.expected <= head {
         let from = walk.expected;
@@ -191,6 +204,9 @@ fn check(store: &dyn Store, head: Seq, report: &mut VerifyReport) {
     }
     if walk.expected <= head {
         report.add(walk.expected, head, "missing");
+    }
+    for seq in std::mem::take(&mut walk.unvouched) {
+        report.add(seq, seq, "its payload was dropped, and nothing on record says so");
     }
     report.chain = hex(&walk.chain.unwrap_or(GENESIS));
 }
@@ -221,7 +237,29 @@ impl Walk<'_> {
             Ok(frame) if frame.record.seq != seq => {
                 report.add(seq, seq, format!("the event of position {} lies here", frame.record.seq));
             }
-            Ok(frame) => self.check_places(seq, &frame, report),
+            Ok(frame) => {
+                self.check_places(seq, &frame, report);
+                self.vouch(seq, &frame.record, report);
+            }
+        }
+    }
+
+    /// What a record of dropped payloads vouches for: the hash over what is left of them is the one it holds.
+    fn vouch(&mut self, seq: Seq, record: &Record, report: &mut VerifyReport) {
+        let Ok(Some(retired)) = retention::retired(record) else { return };
+        let positions: Vec<Seq> = retired.positions().take_while(|dropped| *dropped < seq).collect();
+        match dropping::prepare(self.store, &positions) {
+            Ok(left) if left.digest == retired.digest => {
+                for dropped in positions {
+                    self.unvouched.remove(&dropped);
+                }
+            }
+            Ok(_) => report.add(
+                positions.first().copied().unwrap_or(seq),
+                positions.last().copied().unwrap_or(seq),
+                format!("what is left of dropped payloads is not what position {seq} vouches for"),
+            ),
+            Err(error) => report.add(seq, seq, error.to_string()),
         }
     }
 
@@ -243,7 +281,10 @@ impl Walk<'_> {
             Ok(_) => report.add(seq, seq, "the index of its stream does not lead to it"),
             Err(error) => report.add(seq, seq, format!("the index of its stream: {error}")),
         }
-        if let Some(blob) = frame.blob {
+        if frame.stub {
+            self.unvouched.insert(seq);
+            report.dropped += 1;
+        } else if let Some(blob) = frame.blob {
             match self.store.blob(&blob.hash) {
                 Ok(Some(_)) => {}
                 Ok(None) => report.add(seq, seq, "its payload's blob is missing"),

@@ -5,7 +5,7 @@
 
 use super::anchor::Mark;
 use super::blobs::INLINE_MAX;
-use super::frame::{self, BlobRef, Hash, Place};
+use super::frame::{self, BlobRef, GENESIS, Hash, Place};
 use super::group::{Group, Known, Outcome};
 use super::open::{Opened, Opener};
 use super::reader::Slot;
@@ -36,6 +36,8 @@ pub(crate) type Closed = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 pub(crate) enum Message {
     /// Events to record.
     Append(Append, Reply),
+    /// What takes the place of frames whose payload is dropped.
+    Drop(Vec<(Seq, Vec<u8>)>, Reply),
     /// Small facts to keep.
     Meta(Vec<(Vec<u8>, Option<Vec<u8>>)>, Reply),
     /// Rewrite what is kept, on this thread.
@@ -48,7 +50,9 @@ impl Message {
     /// Answers without doing anything.
     pub(crate) fn refuse(self, error: &LogError) {
         match self {
-            Self::Append(_, reply) | Self::Meta(_, reply) => answer(reply, Err(error.clone())),
+            Self::Append(_, reply) | Self::Drop(_, reply) | Self::Meta(_, reply) => {
+                answer(reply, Err(error.clone()))
+            }
             Self::Compact(closed) | Self::Close(closed) => closed(Err(error.clone())),
         }
     }
@@ -59,14 +63,17 @@ impl Message {
             Self::Append(append, _) => {
                 (append.drafts.len(), append.drafts.iter().map(|draft| draft.payload.len()).sum())
             }
+            Self::Drop(stubs, _) => (stubs.len(), 0),
             _ => (1, 0),
         }
     }
 }
 
 /// Where a stream is.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct StreamHead {
+    /// Its name as the index has it: hashed once, not with every event.
+    key: [u8; 16],
     version: u64,
     leaf: Hash,
 }
@@ -176,8 +183,11 @@ impl Writer {
                 Message::Append(append, reply) => self.join(&mut group, append, reply),
                 Message::Meta(facts, reply) => {
                     group.batch.meta.extend(facts);
-                    let head = group.batch.events.last().map_or_else(|| self.last(), |entry| entry.seq);
-                    group.outcomes.push((reply, Outcome::Placed { first: head, last: head, sync: false }));
+                    self.join_unplaced(&mut group, reply, false);
+                }
+                Message::Drop(stubs, reply) => {
+                    group.batch.stubs.extend(stubs);
+                    self.join_unplaced(&mut group, reply, true);
                 }
                 Message::Compact(closed) => {
                     self.commit(std::mem::take(&mut group));
@@ -188,6 +198,12 @@ impl Writer {
         }
         self.commit(group);
         closing
+    }
+
+    /// Something that takes no place of its own in the log: its answer names the head.
+    fn join_unplaced(&self, group: &mut Group, reply: Reply, sync: bool) {
+        let head = group.last().unwrap_or_else(|| self.last());
+        group.outcomes.push((reply, Outcome::Placed { first: head, last: head, sync }));
     }
 
     /// Nothing is being appended meanwhile, so a large payload that no event names never will be.
@@ -308,23 +324,41 @@ impl Writer {
         let (mut seq, mut chain) = group.tail.unwrap_or((opened.head, opened.chain));
         let first = seq + 1;
         let mut entries = Vec::with_capacity(drafts.len());
+        // Nearly always all of them are of one stream, so the others are for a map and this one is not.
+        let mut current: Option<(&str, StreamHead)> = None;
         let mut heads: HashMap<&str, StreamHead> = HashMap::new();
         for (draft, blob) in drafts.iter().zip(blobs) {
-            let head = match heads.get(draft.stream.as_str()) {
-                Some(head) => *head,
-                None => self.stream_head(store, &draft.stream)?,
+            let head = match current {
+                Some((stream, head)) if stream == draft.stream => head,
+                left => {
+                    heads.extend(left);
+                    match heads.get(draft.stream.as_str()) {
+                        Some(head) => *head,
+                        None => self.stream_head(store, &draft.stream)?,
+                    }
+                }
             };
             seq += 1;
             let place = Place { seq, version: head.version + 1, previous: head.leaf, chain };
             let encoded = frame::encode(draft, &place, *blob).map_err(LogError::Limit)?;
             chain = encoded.chain;
-            heads.insert(&draft.stream, StreamHead { version: place.version, leaf: encoded.leaf });
-            let stream = frame::stream_key(&draft.stream);
-            entries.push(Entry { seq, stream, version: place.version, id: draft.id, frame: encoded.bytes });
+            let head = StreamHead { version: place.version, leaf: encoded.leaf, ..head };
+            current = Some((&draft.stream, head));
+            entries.push(Entry {
+                seq,
+                stream: head.key,
+                version: head.version,
+                id: draft.id,
+                frame: encoded.bytes,
+            });
         }
         // Nothing can fail from here on, so the group stays whole.
+        heads.extend(current);
         for (stream, head) in heads {
-            self.streams.insert(stream.into(), head);
+            match self.streams.get_mut(stream) {
+                Some(known) => *known = head,
+                None => drop(self.streams.insert(stream.into(), head)),
+            }
         }
         group.add(entries, (seq, chain));
         Ok(Outcome::Placed { first, last: seq, sync })
@@ -335,12 +369,13 @@ impl Writer {
         if let Some(head) = self.streams.get(stream) {
             return Ok(*head);
         }
-        let head = match store.stream_last(&frame::stream_key(stream))? {
-            None => StreamHead::default(),
+        let key = frame::stream_key(stream);
+        let head = match store.stream_last(&key)? {
+            None => StreamHead { key, version: 0, leaf: GENESIS },
             Some((version, seq)) => {
                 let damaged = |cause: String| LogError::Damaged(format!("position {seq}: {cause}"));
                 let bytes = store.frame(seq)?.ok_or_else(|| damaged("it is missing from the log".into()))?;
-                StreamHead { version, leaf: frame::hashes(&bytes).map_err(damaged)?.0 }
+                StreamHead { key, version, leaf: frame::hashes(&bytes).map_err(damaged)?.0 }
             }
         };
         self.streams.insert(stream.into(), head);
@@ -367,7 +402,7 @@ impl Writer {
     }
 
     fn write(&mut self, group: &mut Group, sync: bool) -> Result<(), LogError> {
-        if group.batch.events.is_empty() && group.batch.meta.is_empty() {
+        if group.batch.is_empty() {
             return if sync { self.sync() } else { Ok(()) };
         }
         if let Some(opened) = &self.opened {
@@ -523,8 +558,9 @@ fn keep_blobs(store: &dyn Store, drafts: &[Draft]) -> Result<Vec<Option<BlobRef>
 /// Whether a recorded event says the same as a draft. Its time may differ: a retry is decided again, later.
 fn same_content(frame: &frame::Frame, draft: &Draft) -> bool {
     let (old, new) = (&frame.record.draft, draft);
-    let payload = match &frame.blob {
+    let payload = match &frame.named {
         Some(blob) => blob.hash == *blake3::hash(&new.payload).as_bytes(),
+        None if frame.stub => fills(frame, &new.payload),
         None => old.payload == new.payload,
     };
     let (a, b) = (&old.meta, &new.meta);
@@ -532,6 +568,14 @@ fn same_content(frame: &frame::Frame, draft: &Draft) -> bool {
         && (&old.stream, old.kind, old.schema) == (&new.stream, new.kind, new.schema)
         && (&a.scope, &a.author, a.command, &a.run, &a.key)
             == (&b.scope, &b.author, b.command, &b.run, &b.key)
+}
+
+/// Whether this is the payload that was dropped from a stub: with it, the leaf is made again.
+fn fills(stub: &frame::Frame, payload: &[u8]) -> bool {
+    let record = &stub.record;
+    let place = Place { seq: record.seq, version: record.version, previous: stub.previous, chain: GENESIS };
+    let whole = Draft { payload: payload.to_vec(), ..record.draft.clone() };
+    frame::encode(&whole, &place, None).is_ok_and(|encoded| encoded.leaf == record.leaf)
 }
 
 fn repeats(drafts: &[Draft]) -> bool {

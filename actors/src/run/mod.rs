@@ -25,6 +25,9 @@ mod tests;
 pub use drive::GRACE;
 pub use language::detect;
 pub use parts::{Asked, Decided, Effects, Judge, Parts, Submission, Surface, Tokenize, Types, Verdict};
+#[cfg(test)]
+pub(crate) use record::blob_id as text_id;
+pub(crate) use record::text_ids;
 
 use athena_schemas::context::{Caller, Context, Party};
 use athena_schemas::id::{CommandId, Id};

@@ -9,7 +9,7 @@ use athena_schemas::context::Scope;
 use athena_schemas::envelope::{Draft, Family, Meta};
 use athena_schemas::id::{CommandId, EventId, Id};
 use athena_schemas::layers::run::{BlobKept, Event, Text};
-use athena_schemas::ports::{LogError, Sealer};
+use athena_schemas::ports::{LogError, LogReader, Sealer};
 use athena_schemas::refusal::Refusal;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
@@ -20,6 +20,10 @@ const BUFFERED_MAX: usize = 32;
 const BUFFERED_BYTES_MAX: usize = 64 << 10;
 /// Texts above this many bytes are kept once, under the hash of their content.
 const INLINE_MAX: usize = 16 << 10;
+
+/// A text that was kept is named by runs that begin within this time, milliseconds; later ones keep it anew. Shorter than
+/// [anything is retired](crate::retention::YOUNGEST_MS).
+pub(crate) const REUSED_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The outcome of an append that is under way.
 pub(crate) type Pending = oneshot::Receiver<Result<Receipt, LogError>>;
@@ -134,11 +138,26 @@ impl Recorder {
         if text.len() <= INLINE_MAX { Ok(Text::Inline(text.to_owned())) } else { self.kept(text) }
     }
 
-    /// A text kept once under its hash, whatever its size.
+    /// A text kept under its hash, whatever its size: once, and once more where what was kept is old. Old texts may be retired,
+    /// and one that a run has just begun to need must not be.
     pub(crate) fn kept(&mut self, text: &str) -> Result<Text, Refusal> {
         let hash = hash(text);
-        let id = blob_id(self.meta.scope.vault(), &hash);
-        if self.log.reader().find(id)?.is_none() {
+        let (reader, now) = (self.log.reader(), self.now_ms());
+        let mut generation = 0;
+        let unkept = loop {
+            let id = blob_id(self.meta.scope.vault(), &hash, generation);
+            let Some(seq) = reader.find(id)? else { break Some(id) };
+            let mut fresh = false;
+            self.log.outline(seq - 1, &mut |kept| {
+                fresh = !kept.dropped && now.saturating_sub(kept.at_ms) < REUSED_MS;
+                false
+            })?;
+            if fresh {
+                break None;
+            }
+            generation += 1;
+        };
+        if let Some(id) = unkept {
             let kept = BlobKept { hash: hash.clone(), text: text.to_owned() };
             let draft = self.draft("run/blobs", id, &kept.into())?;
             let failed = self.failed.clone();
@@ -190,7 +209,21 @@ pub(crate) fn hash(text: &str) -> String {
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The id of the event that keeps a text: one per vault, so that a handle of one project opens nothing in another.
-pub(crate) fn blob_id(vault: &str, hash: &str) -> EventId {
-    CommandId::from_key(&format!("blob/{vault}"), hash).event(0)
+/// The ids of the events that kept a text, each time it was.
+pub(crate) fn text_ids(reader: &dyn LogReader, vault: &str, hash: &str) -> Result<Vec<EventId>, Refusal> {
+    let mut ids = Vec::new();
+    for generation in 0.. {
+        let id = blob_id(vault, hash, generation);
+        if reader.find(id)?.is_none() {
+            break;
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+/// The id of the event that keeps a text, the first time or a later one: one per vault, so that a handle of one project opens
+/// nothing in another.
+pub(crate) fn blob_id(vault: &str, hash: &str, generation: u32) -> EventId {
+    CommandId::from_key(&format!("blob/{vault}"), hash).event(generation)
 }

@@ -1,9 +1,11 @@
 //! Reading a run's record back: what it was given, what it asked, what it was told, and where it stands.
 
 use super::record::{blob_id, stream};
+use crate::retention::retired_at;
 use athena_schemas::context::{Caller, Channel, Party, Scope};
 use athena_schemas::envelope::{Meta, Record};
 use athena_schemas::id::Id;
+use athena_schemas::layers::common::time;
 use athena_schemas::layers::run::{
     BlobKept, Called, Effect, Event, Finished, Started, Status, Text, Waiting, Why,
 };
@@ -63,6 +65,17 @@ impl Archive<'_> {
     /// # Errors
     /// [`Code::NotFound`] where there is none, [`Code::Integrity`] where it is not what was written.
     pub(crate) fn tape(&self, run: &Id) -> Result<Tape, Refusal> {
+        self.whole_tape(run).or_else(|refusal| match retired_at(self.reader, run)? {
+            Some(at_ms) => Err(Refusal::conflict(format!(
+                "the record of run {run} was retired on {}: what its calls were answered is gone",
+                time(i64::try_from(at_ms).unwrap_or(i64::MAX))
+            ))
+            .hint("athena run show; athena log retention")),
+            None => Err(refusal),
+        })
+    }
+
+    fn whole_tape(&self, run: &Id) -> Result<Tape, Refusal> {
         let missing = || Refusal::not_found(format!("there is no run {run}")).hint("athena run list");
         let stream = stream(run);
         let mut page = self.reader.read_stream(&stream, 0, PAGE)?;
@@ -75,6 +88,10 @@ impl Archive<'_> {
         let mut skip = 1;
         loop {
             for record in page.iter().skip(skip) {
+                if record.draft.is_dropped() {
+                    return Err(Refusal::new(Code::Integrity, format!("the record of run {run} has gaps"))
+                        .hint("athena log verify"));
+                }
                 if let Some(event) = self.event(record)? {
                     self.wind(&mut tape, event)?;
                 }
@@ -100,13 +117,21 @@ impl Archive<'_> {
 
     /// The text of this hash.
     pub(crate) fn blob(&self, scope: &Scope, hash: &str) -> Result<String, Refusal> {
-        let missing = || Refusal::not_found(format!("there is no result {hash} in this project"));
-        let seq = self.reader.find(blob_id(scope.vault(), hash))?.ok_or_else(missing)?;
-        let record = self.reader.read(seq - 1, 1)?;
-        match self.event(record.first().ok_or_else(missing)?)? {
-            Some(Event::BlobKept(BlobKept { text, .. })) => Ok(text),
-            _ => Err(missing()),
+        let mut retired = false;
+        for generation in 0.. {
+            let Some(seq) = self.reader.find(blob_id(scope.vault(), hash, generation))? else { break };
+            let record = self.reader.read(seq - 1, 1)?;
+            let Some(record) = record.first() else { break };
+            if let Some(Event::BlobKept(BlobKept { text, .. })) = self.event(record)? {
+                return Ok(text);
+            }
+            retired |= record.draft.is_dropped();
         }
+        Err(match retired {
+            true => Refusal::not_found(format!("the result {hash} was retired with the runs that had it"))
+                .hint("athena log retention"),
+            false => Refusal::not_found(format!("there is no result {hash} in this project")),
+        })
     }
 
     /// The event of a record; `None` where it was erased.

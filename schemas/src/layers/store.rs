@@ -27,6 +27,7 @@ crate::layer! {
             rebuild: Rebuild,
             health: Health,
             undo: Undo,
+            retain: Retain,
         }
     }
 }
@@ -38,6 +39,7 @@ crate::events! {
         Imported = 0x0902 "imported" v 1 {},
         ScopeErased = 0x0903 "scope_erased" v 1 {},
         Undone = 0x0904 "undone" v 1 {},
+        Retired = 0x0905 "retired" v 1 {},
     }
 }
 
@@ -361,6 +363,57 @@ impl Operation for Undo {
     };
 }
 
+/// Give back the room of what run records keep beyond the settings: the answers that old runs were given, and large texts that
+/// no kept run needs. Their events stay, with every hash; a run whose answers are gone cannot be replayed any more. Runs that
+/// are not finished, wait for approval or are pinned are not touched, nor is anything that memories are made of.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retain {
+    /// Do it. Without, only say what would be done.
+    #[serde(default)]
+    pub apply: bool,
+}
+
+/// What was retired, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RetainDone {
+    /// Whether it was done.
+    pub applied: bool,
+    /// Runs whose end lies further back than this are retired, days; 0 is never.
+    pub run_days: u64,
+    /// What run records may take in all before the oldest are retired, bytes; 0 is any amount.
+    pub run_bytes: u64,
+    /// What run records that can be retired take now, bytes.
+    pub kept_bytes: u64,
+    /// Runs that are due.
+    pub runs: u64,
+    /// Payloads dropped with them: answers and large texts.
+    pub events: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Runs that were retired before.
+    pub retired: u64,
+    /// Runs that are not finished: they run, wait, or were interrupted.
+    pub unfinished: u64,
+    /// Runs that the settings pin.
+    pub pinned: u64,
+    /// Bytes of the log's files given back to the disk; `None` where nothing was rewritten.
+    pub freed: Option<u64>,
+    /// Position of the last event that says so.
+    pub seq: Option<u64>,
+}
+
+impl Operation for Retain {
+    type Returns = RetainDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        audience: Audience::Human,
+        cost: 100,
+        tags: &["retention", "quota", "disk space", "expire", "purge runs"],
+        ..Traits::DEFAULT
+    };
+}
+
 // ── Queries ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 /// List the scopes that hold items, within the caller's.
@@ -519,9 +572,36 @@ pub struct Undone {
     pub by: Vec<u64>,
 }
 
+/// Payloads were dropped because their age or size went beyond what the settings keep. The events stay, with their hashes.
+///
+/// It is recorded before they are dropped, and in the clear: who checks the log needs no key to see that nothing else is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retired {
+    /// The runs that lose their answers.
+    pub runs: Vec<Id>,
+    /// First and last positions of what is dropped, ascending.
+    pub spans: Vec<(u64, u64)>,
+    /// How many events that are.
+    pub events: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// What ended before this was due, milliseconds since 1970.
+    pub before_ms: u64,
+    /// BLAKE3 over what is left of the events.
+    pub digest: [u8; 32],
+}
+
+impl Retired {
+    /// The positions, ascending.
+    pub fn positions(&self) -> impl Iterator<Item = u64> {
+        self.spans.iter().flat_map(|(first, last)| *first..=*last)
+    }
+}
+
 crate::undo! {
     Exported(_) => Undo::never("the file is out of Athena's reach; delete it"),
     Imported(it) => Undo::Made(it.ids.clone()),
     ScopeErased(_) => Undo::never("its keys were destroyed; nothing brings it back"),
     Undone(it) => Undo::Events(it.by.clone()),
+    Retired(_) => Undo::never("what was dropped is gone; a backup from before has it"),
 }

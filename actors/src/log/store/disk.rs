@@ -10,7 +10,7 @@ use crate::log::blobs::Blobs;
 use crate::log::frame::{self, Hash};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::EventId;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -88,12 +88,16 @@ impl Store for Disk {
 
     fn commit(&self, batch: &Batch, sync: bool) -> Result<(), StoreError> {
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
-        let mut write = self.database.batch().durability(Some(mode));
+        let items = 3 * batch.events.len() + batch.stubs.len() + batch.meta.len();
+        let mut write = OwnedWriteBatch::with_capacity(self.database.clone(), items).durability(Some(mode));
         for entry in &batch.events {
             let seq = entry.seq.to_be_bytes();
             write.insert(&self.log, seq, entry.frame.as_slice());
             write.insert(&self.streams, stream_version(&entry.stream, entry.version), seq);
             write.insert(&self.ids, entry.id.0, seq);
+        }
+        for (seq, stub) in &batch.stubs {
+            write.insert(&self.log, seq.to_be_bytes(), stub.as_slice());
         }
         for (key, value) in &batch.meta {
             match value {

@@ -38,6 +38,12 @@ impl Store for Memory {
             shelves.ids.insert(entry.id, entry.seq);
             shelves.frames.push(entry.frame.clone());
         }
+        for (seq, stub) in &batch.stubs {
+            let index = usize::try_from(*seq).unwrap_or(usize::MAX).checked_sub(1);
+            if let Some(frame) = index.and_then(|index| shelves.frames.get_mut(index)) {
+                frame.clone_from(stub);
+            }
+        }
         for (key, value) in &batch.meta {
             match value {
                 Some(value) => shelves.meta.insert(key.clone(), value.clone()),
