@@ -60,7 +60,7 @@ fn a_year_later_a_run_has_lost_its_answers_and_says_so_and_nothing_else_is_gone(
     let ran: Value = serde_json::from_slice(&output.stdout).unwrap();
     let run = ran["run"].as_str().unwrap_or_else(|| panic!("{ran}")).to_owned();
     assert_eq!(store.json(&["log", "retention", "show"])["runs"], 0, "nothing is due today");
-    assert!(store.run(&["replay", &run]).status.success());
+    assert!(store.run(&["replay", "--run", &run]).status.success());
     stop(&store);
 
     let shown = retain(&store, 400, false);
@@ -80,7 +80,7 @@ fn a_year_later_a_run_has_lost_its_answers_and_says_so_and_nothing_else_is_gone(
     }
     let verified = store.json(&["log", "verify"]);
     assert_eq!(verified["dropped"], done["events"], "{verified}");
-    let replayed = store.run(&["replay", &run]);
+    let replayed = store.run(&["replay", "--run", &run]);
     assert!(!replayed.status.success());
     assert!(text(&replayed.stderr).contains("was retired on"), "{}", text(&replayed.stderr));
     let shown = text(&store.run(&["run", "show", &run]).stdout);
