@@ -283,10 +283,9 @@ impl KeyStore {
     /// How they stand.
     pub fn status(&self) -> Status {
         let state = self.read();
-        let subjects: BTreeSet<&String> = state.by_subject.keys().map(|(subject, _)| subject).collect();
         Status {
             epoch: state.epoch,
-            subjects: subjects.len(),
+            subjects: state.by_subject.len(),
             destroyed: state.destroyed.len(),
             settled: state.settled,
             master: if self.master_lies_here { "file" } else { "given" },

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::keys::{KeyStore, MasterKey, PayloadSealer};
-use crate::log::{Options, verify_folder};
+use crate::log::{Options, Order, Signer, import_file, verify_file, verify_folder};
 use athena_schemas::context::Scope;
 use athena_schemas::ports::{LogError, Opened};
 use std::path::Path;
@@ -298,4 +298,49 @@ fn a_record_speaks_of_a_bounded_number_of_runs_and_payloads() {
     let all: BTreeSet<Seq> = portions.into_iter().flat_map(|(_, seqs)| seqs).collect();
     assert_eq!(all.len() as u64, due.payloads());
     assert_eq!(spans(&[1, 2, 3, 7, 9, 10]), [(1, 3), (7, 7), (9, 10)]);
+}
+
+/// A log whose payloads were dropped travels in a file and is copied, to the same hashes; and a file in which a payload is
+/// missing without a word is told apart.
+#[tokio::test]
+async fn a_log_without_its_old_payloads_travels() {
+    let house = House::new();
+    house.run(OLD).await;
+    house.run(Spec { name: "young", text: Some(&"t".repeat(100_000)), ..OLD }).await;
+    let due = house.due(&by_age(30), BEGIN + 100 * DAY);
+    assert_eq!((due.runs.len(), due.texts.len()), (2, 1));
+    retire(&house.log, due, BEGIN + 100 * DAY).await.unwrap();
+    house.log.compact().await.unwrap();
+    let here = house.log.verify(None).unwrap();
+    assert!(here.is_clean() && here.dropped == 5, "{here:?}");
+
+    let export = async |name: &str| {
+        let checkpoint = house.log.checkpoint(&Signer::new(&[7; 32]), BEGIN).await.unwrap();
+        let path = house.folder.path().join(name);
+        let order = Order {
+            checkpoint: &checkpoint,
+            after: 0,
+            excerpt: None,
+            choice: &|_| true,
+            keys: None,
+            made_ms: BEGIN,
+        };
+        house.log.export(&path, &order, &mut |_, _| true).unwrap();
+        path
+    };
+    let file = export("file").await;
+    let checked = verify_file(&file, None, &mut |_, _| true).unwrap().report;
+    assert!(checked.is_clean() && checked.dropped == 5, "{checked:?}");
+    let there = house.folder.path().join("there");
+    assert_eq!(import_file(&file, &there, &mut |_, _| true).unwrap().chain, here.chain);
+    let copied = house.folder.path().join("copied");
+    house.log.copy_to(&copied, Seq::MAX, None, &mut |_, _| true).unwrap();
+    for folder in [&there, &copied] {
+        let report = whole(folder);
+        assert!(report.is_clean(), "{report:?}");
+        assert_eq!((&report.chain, report.dropped), (&here.chain, 5));
+    }
+    house.log.drop_payloads(house.log.prepare_drop(&[1]).unwrap()).await.unwrap();
+    let checked = verify_file(&export("another").await, None, &mut |_, _| true).unwrap().report;
+    assert_eq!(checked.findings.iter().map(|found| found.first).collect::<Vec<_>>(), [Some(1)]);
 }
