@@ -146,6 +146,10 @@ pub fn due(log: &LogHandle, sealer: &dyn Sealer, policy: &Policy, now_ms: u64) -
         if ended_ms >= by_age && (beyond == 0 || ended_ms >= youngest) {
             break;
         }
+        if is_below_an_open_run(&*reader, sealer, &runs, &id)? {
+            due.unfinished += 1;
+            continue;
+        }
         due.before_ms = ended_ms + 1;
         let run = runs.get(&id).map(|run| (run.answers.clone(), run.bytes)).unwrap_or_default();
         beyond = beyond.saturating_sub(run.1);
@@ -166,6 +170,29 @@ pub fn due(log: &LogHandle, sealer: &dyn Sealer, policy: &Policy, now_ms: u64) -
         }
     }
     Ok(due)
+}
+
+/// Whether a run was started, however indirectly, by one that has not ended: who judges that one may ask what it called.
+fn is_below_an_open_run(
+    reader: &dyn LogReader,
+    sealer: &dyn Sealer,
+    runs: &BTreeMap<Id, Seen>,
+    run: &Id,
+) -> Result<bool, Refusal> {
+    let mut run = run.clone();
+    loop {
+        let first = reader.read_stream(&format!("run/{run}"), 0, 1)?;
+        let event = first.first().map(|record| record.event::<run::Event>(sealer)).transpose()?.flatten();
+        let Some(run::Event::Started(run::Started { parent: Some(parent), .. })) = event else {
+            return Ok(false);
+        };
+        // A run began after the one that started it, so this ends.
+        match runs.get(&parent) {
+            Some(above) if parent < run && above.ended_ms.is_some() => run = parent,
+            Some(above) => return Ok(above.ended_ms.is_none()),
+            None => return Ok(false),
+        }
+    }
 }
 
 /// The ids of the texts that these runs and the states of living sessions name.

@@ -27,6 +27,7 @@ struct Spec<'a> {
     ended: Option<u64>,
     answers: &'a [&'a str],
     text: Option<&'a str>,
+    parent: Option<&'a Id>,
 }
 
 impl House {
@@ -76,7 +77,7 @@ impl House {
         let golden = include_str!("../../../schemas/golden/run.started.v1.json");
         let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
         let mut started: run::Started = serde_json::from_value(golden["event"].clone()).unwrap();
-        started.run = id.clone();
+        (started.run, started.parent) = (id.clone(), spec.parent.cloned());
         if let Some(text) = spec.text {
             let hash = self.keep(text, spec.began).await;
             started.input = Text::Blob { hash, bytes: text.len() as u64 };
@@ -130,6 +131,7 @@ const OLD: Spec<'_> = Spec {
     ended: Some(BEGIN + DAY),
     answers: &["\"first marmalade\"", "\"second marmalade\""],
     text: None,
+    parent: None,
 };
 
 #[tokio::test]
@@ -188,7 +190,7 @@ async fn beyond_its_bytes_the_oldest_go_first_and_none_that_is_younger_than_two_
             began: BEGIN + day * DAY,
             ended: Some(BEGIN + day * DAY),
             answers: &[&long],
-            text: None,
+            ..OLD
         };
         ids.push(house.run(spec).await.0);
     }
@@ -201,6 +203,21 @@ async fn beyond_its_bytes_the_oldest_go_first_and_none_that_is_younger_than_two_
     assert_eq!(due(35_000), ids[..2], "two have to go");
     assert_eq!(due(1), ids[..3], "the last two are too young");
     assert!(house.due(&Policy::default(), BEGIN + 900 * DAY).runs.is_empty(), "nothing goes unasked");
+}
+
+#[tokio::test]
+async fn what_an_open_run_has_started_stays_with_it() {
+    let house = House::new();
+    let (open, _) = house.run(Spec { name: "open", ended: None, ..OLD }).await;
+    let below = Spec { name: "below", began: BEGIN + 1, parent: Some(&open), ..OLD };
+    let (below, _) = house.run(below).await;
+    house.run(Spec { name: "far below", began: BEGIN + 2, parent: Some(&below), ..OLD }).await;
+    let (ended, _) = house.run(Spec { name: "ended", began: BEGIN + 3, ..OLD }).await;
+    let (inner, _) =
+        house.run(Spec { name: "below ended", began: BEGIN + 4, parent: Some(&ended), ..OLD }).await;
+    let due = house.due(&by_age(30), BEGIN + 100 * DAY);
+    let going: BTreeSet<&Id> = due.runs.iter().map(|(id, _)| id).collect();
+    assert_eq!((going, due.unfinished), (BTreeSet::from([&ended, &inner]), 3));
 }
 
 #[tokio::test]
