@@ -13,17 +13,12 @@ use std::time::Duration;
 /// How often it looks whether something is due.
 const LOOK: Duration = Duration::from_secs(60);
 
-<<<<<<< HEAD
-/// Looks and acts until the router is gone. A language model is asked about what passes are unsure of where the settings say
-/// so.
-pub(crate) async fn consolidation(router: Weak<Router>, reasons: bool) {
-=======
 /// How often it asks whether something is to be retired.
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Looks and acts until the router is gone.
-pub(crate) async fn consolidation(router: Weak<Router>) {
->>>>>>> 21779cd (retention: answers of old runs are dropped on record, stubs keep the chain whole, and verify finds what is gone without a word)
+/// Looks and acts until the router is gone. A language model is asked about what passes are unsure of where the settings say
+/// so.
+pub(crate) async fn consolidation(router: Weak<Router>, reasons: bool) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // The first tick comes at once; a store that was just opened has better things to do.

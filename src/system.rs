@@ -285,12 +285,8 @@ impl System {
                 tracing::warn!(%refusal, "what was retired is not all dropped");
             }
         });
-<<<<<<< HEAD
         tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
-=======
-        tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router)));
         tokio::spawn(crate::schedule::retention(Arc::downgrade(&system.router)));
->>>>>>> 21779cd (retention: answers of old runs are dropped on record, stubs keep the chain whole, and verify finds what is gone without a word)
         Ok(system)
     }
 

@@ -21,11 +21,8 @@ mod init;
 mod models;
 mod oauth;
 mod operations;
-<<<<<<< HEAD
 mod reasoner;
-=======
 mod retention;
->>>>>>> 21779cd (retention: answers of old runs are dropped on record, stubs keep the chain whole, and verify finds what is gone without a word)
 mod runs;
 mod skills;
 mod stride;
