@@ -119,3 +119,73 @@ fn an_erased_project_is_in_no_file_and_in_no_memory() {
     is_whole(&store);
     assert!(scoped("semantic/search", "kept", json!({"query": "ladder"})).to_string().contains(KEPT));
 }
+
+/// Words that stand nowhere else, one for each thing that is no episode and no fact.
+const OTHERS: [&str; 7] = [
+    "farthingale",
+    "gobbledygook",
+    "hobnobbing",
+    "jabberwocky",
+    "knickerbocker",
+    "lollygagging",
+    "mumbojumbo",
+];
+
+#[test]
+fn what_is_erased_of_every_other_layer_is_in_no_file() {
+    let store = Store::new();
+    let [task, goal, trigger, entity, edge, procedure, approved] = OTHERS;
+    let made = |op: &str, params: Value| id(&call(&store, op, &params));
+    let tasks = made("prospective/create_task", json!({"title": format!("a {task}"), "notes": "soon"}));
+    call(&store, "prospective/update_task", &json!({"id": tasks, "patch": {"title": format!("the {task}")}}));
+    let goals = made("prospective/create_goal", json!({"title": format!("a {goal}")}));
+    let triggers = made(
+        "prospective/register_trigger",
+        json!({"when": {"matches": "x"}, "then": {"note": format!("a {trigger}")}}),
+    );
+    let entities =
+        made("graph/add_entity", json!({"name": "Ana", "type": "person", "attrs": {"is": entity}}));
+    let other = made("graph/add_entity", json!({"name": "Ben", "type": "person"}));
+    call(&store, "graph/add_edge", &json!({"from": entities, "relation": edge, "to": other}));
+    let procedures = made(
+        "procedural/learn",
+        json!({"name": "boil", "language": "js", "code": format!("return '{procedure}'"), "description": "Boils water."}),
+    );
+    let kept = made("prospective/create_task", json!({"title": format!("keep {KEPT}")}));
+    let episode = made("episodic/remember", json!({"content": format!("the word is {approved}")}));
+    // A person is asked about code that quotes it.
+    let risky = format!(
+        "const never = () => fetch('http://example.com/'); const word = 'the word is {approved}'; return word.length"
+    );
+    store.feed(&["--json", "exec", "-", "--lang", "js"], &risky);
+    let asked = text(&store.run(&["--json", "approvals", "list"]).stdout);
+    assert!(asked.contains(approved), "somebody was asked: {asked}");
+    assert!(store.run(&["daemon", "stop"]).status.success());
+    for word in OTHERS {
+        assert!(!tell(&store, word).is_empty(), "{word} is nowhere: the scan would prove nothing");
+    }
+
+    let ids = [&tasks, &goals, &triggers, &entities, &procedures, &episode].map(String::as_str);
+    let output = store.run(&[&["--yes", "forget", "--purge"], &ids[..]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for word in OTHERS {
+        assert_eq!(tell(&store, word), Vec::<String>::new(), "{word}, beside the running daemon");
+    }
+    is_whole(&store);
+    let listed = call(&store, "prospective/list_tasks", &json!({})).to_string();
+    assert!(listed.contains(KEPT) && !listed.contains(&tasks), "{listed}");
+    assert_eq!(call(&store, "graph/get_entity", &json!({"idOrName": "Ben"}))["id"], other);
+    let asked = text(&store.run(&["--json", "approvals", "list"]).stdout);
+    assert!(!asked.contains(approved), "{asked}");
+    let known = store.run(&["--yes", "forget", "--purge", "ta_00000000000000000000000000"]);
+    assert_eq!(known.status.code(), Some(3), "{}", text(&known.stderr));
+
+    // After a kill, the layers are folded from what is left, and go on.
+    store.kill_daemon();
+    call(&store, "prospective/update_task", &json!({"id": kept, "patch": {"status": "active"}}));
+    made("graph/add_entity", json!({"name": "Ana", "type": "person"}));
+    assert!(store.run(&["daemon", "stop"]).status.success());
+    for word in OTHERS {
+        assert_eq!(tell(&store, word), Vec::<String>::new(), "{word}, after the end");
+    }
+}

@@ -207,3 +207,101 @@ fn what_cannot_be_taken_back_says_why() {
     assert_eq!(store.run(&["undo", "999999"]).status.code(), Some(3));
     assert_eq!(store.run(&["undo", "nonsense"]).status.code(), Some(3));
 }
+
+#[test]
+fn an_export_holds_every_layer_comes_back_once_and_is_taken_back_whole() {
+    let store = Store::new();
+    let ana = call(
+        &store,
+        "graph/add_entity",
+        json!({"name": "Ana", "type": "person", "aliases": ["Annie"], "attrs": {"age": 3}}),
+    )["id"]
+        .clone();
+    let ben = call(&store, "graph/add_entity", json!({"name": "Ben", "type": "person"}))["id"].clone();
+    call(&store, "graph/add_edge", json!({"from": ana, "relation": "knows", "to": ben, "weight": 0.5}));
+    call(&store, "episodic/remember", json!({"content": "the kettle broke", "tags": ["kitchen"]}));
+    call(&store, "semantic/store", json!({"content": "the kettle is red"}));
+    let house = call(&store, "prospective/create_goal", json!({"title": "a good house"}))["id"].clone();
+    let goal = call(
+        &store,
+        "prospective/create_goal",
+        json!({"title": "a warm kitchen", "parent": house, "measure": "degrees"}),
+    )["id"]
+        .clone();
+    let first =
+        call(&store, "prospective/create_task", json!({"title": "find a shop", "priority": 3}))["id"].clone();
+    let task = call(
+        &store,
+        "prospective/create_task",
+        json!({"title": "buy a kettle", "goal": goal, "depends_on": [first], "due": "2030-01-01"}),
+    )["id"]
+        .clone();
+    call(&store, "prospective/update_task", json!({"id": first, "patch": {"status": "done"}}));
+    call(&store, "prospective/register_trigger", json!({"when": {"entity": ana}, "then": {"task": task}}));
+    call(
+        &store,
+        "procedural/learn",
+        json!({"name": "boil", "language": "js", "code": "return input.litres", "description": "Boils water.", "params": {"type": "object"}, "tags": ["kitchen"]}),
+    );
+    let file = store.path().with_file_name("memory-of-all.jsonl");
+    let file = file.to_str().unwrap();
+    let exported = store.json(&["export", "--to", file]);
+    assert_eq!(exported["count"], 11, "{exported}");
+
+    let other = Store::new();
+    let before = seen(&other);
+    let done = other.json(&["import", file, "--format", "jsonl"]);
+    assert_eq!((&done["added"], &done["rejected"]), (&json!(11), &json!([])), "{done}");
+    // The same things stand in the same relations, under other ids.
+    let shape = |store: &Store| -> Vec<String> {
+        let copy = store.path().with_file_name("copy.jsonl");
+        store.json(&["export", "--to", copy.to_str().unwrap()]);
+        let text = std::fs::read_to_string(copy).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let said = |id: &str| {
+            let named = lines.iter().find(|line| line["item"]["id"] == id)?;
+            ["title", "name", "content"]
+                .iter()
+                .find_map(|name| named["item"][name].as_str().map(str::to_owned))
+        };
+        let mut shapes: Vec<String> = lines
+            .iter()
+            .map(|line| {
+                let mut item = line["item"].clone();
+                let fields = item.as_object_mut().unwrap();
+                // When and by whom it was recorded is of the store, not of the item.
+                let of_the_store = [
+                    "id",
+                    "created",
+                    "registered",
+                    "recorded",
+                    "prov",
+                    "time",
+                    "importance",
+                    "confidence",
+                    "seq",
+                    "scope",
+                    "actor",
+                    "valid_from",
+                ];
+                fields.retain(|name, _| !of_the_store.contains(&name.as_str()));
+                let mut text = item.to_string();
+                for other in &lines {
+                    let id = other["item"]["id"].as_str().unwrap();
+                    text = text.replace(id, &said(id).unwrap_or_default());
+                }
+                text
+            })
+            .collect();
+        shapes.sort();
+        shapes
+    };
+    assert_eq!(shape(&other), shape(&store));
+    let again = other.json(&["import", file, "--format", "jsonl"]);
+    assert_eq!((&again["added"], &again["deduped"]), (&json!(0), &json!(11)), "{again}");
+    let undone = undo(&other, &done["seq"].to_string());
+    assert_eq!(undone["kept"], json!([]), "{undone}");
+    assert_eq!(seen(&other), before);
+    assert_eq!(call(&other, "procedural/list", json!({}))["items"], json!([]));
+    assert_eq!(other.run(&["replay", "--verify"]).status.code(), Some(0));
+}

@@ -1,15 +1,18 @@
 //! What the log asks to have erased, and which events hold it.
 //!
 //! A tombstone names items. Their content stands in the events that made and annotated them, and in the records of runs
-//! whose code stored, found or quoted them: such a record goes as a whole, because its other events may tell parts of it. What names an item without telling its content (that it was rated, hidden, moved)
-//! stays, as does the tombstone: both are needed to fold the log to the same state without the content.
+//! whose code stored, found or quoted them: such a record goes as a whole, because its other events may tell parts of it. What
+//! a person was shown when asked for an approval goes where it quotes them. What names an item without telling its content (that
+//! it was rated, hidden, moved) stays, as does the tombstone: both are needed to fold the log to the same state without the content.
 
 use aho_corasick::AhoCorasick;
 use athena_schemas::envelope::{KeyRef, Kind, Record, Seq, Versioned};
-use athena_schemas::event::Event;
+use athena_schemas::event::{Event, kind_name};
 use athena_schemas::id::{EventId, Id};
 use athena_schemas::layers::common::Forgetting;
-use athena_schemas::layers::{consolidation, episodic, semantic};
+use athena_schemas::layers::{
+    approval, consolidation, episodic, graph, procedural, prospective, semantic, store,
+};
 use athena_schemas::ports::{LogReader, Opened, Sealer};
 use athena_schemas::refusal::Refusal;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -28,6 +31,8 @@ pub struct Holders {
     pub events: Vec<(KeyRef, EventId)>,
     /// How many records of runs, texts kept for them and states of sessions are among them.
     pub runs: usize,
+    /// How many of what people were asked and answered are among them.
+    pub approvals: usize,
 }
 
 /// The items that tombstones at the positions after `after`, up to `until`, ask to have erased.
@@ -43,8 +48,9 @@ pub fn tombstones(
     let mut ids = HashSet::new();
     each(reader, after, until, |record| {
         let kind = record.draft.kind;
-        if kind == episodic::Forgotten::KIND || kind == semantic::Discarded::KIND {
+        if [episodic::Forgotten::KIND, semantic::Discarded::KIND, store::ItemsErased::KIND].contains(&kind) {
             match record.event::<Event>(sealer)? {
+                Some(Event::Store(store::Event::ItemsErased(event))) => ids.extend(event.ids),
                 Some(Event::Episodic(episodic::Event::Forgotten(event)))
                     if event.mode == Forgetting::Erase =>
                 {
@@ -78,9 +84,11 @@ pub fn holders(
     let mut found = Holders::default();
     let mut needles: BTreeSet<String> = ids.iter().map(Id::to_string).collect();
     let (mut vaults, mut runs) = (HashSet::new(), HashSet::new());
+    // Runs of erased procedures: what was said of how they turned out is about the procedure.
+    let mut ran = HashSet::new();
     let (mut first_run, mut proposals) = (None, HashMap::new());
     each(reader, 0, until, |record| {
-        if record.draft.stream.starts_with("run/") {
+        if may_quote(&record.draft.stream) {
             first_run.get_or_insert(record.seq);
         }
         // A proposal is older than the fact it became.
@@ -90,6 +98,18 @@ pub fn holders(
             return Ok(());
         }
         let Some(event) = record.event::<Event>(sealer)? else { return Ok(()) };
+        match &event {
+            Event::Procedural(procedural::Event::Executed(it)) if ids.contains(&it.id) => {
+                ran.insert(it.run.clone());
+                return Ok(());
+            }
+            Event::Procedural(procedural::Event::OutcomeRecorded(it)) if ran.contains(&it.run) => {
+                let key = record.draft.meta.key.clone();
+                found.events.extend(key.map(|key| (key, record.draft.id)));
+                return Ok(());
+            }
+            _ => {}
+        }
         let meta = &record.draft.meta;
         match &event {
             Event::Consolidation(consolidation::Event::Proposed(it)) => {
@@ -104,15 +124,15 @@ pub fn holders(
             }
             _ => {}
         }
-        let Some(own) = own(&event, ids) else { return Ok(()) };
+        let Some(told) = own(&event, ids) else { return Ok(()) };
         found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
         vaults.insert(meta.scope.vault().to_owned());
         runs.extend(meta.run.iter().map(|run| format!("run/{run}")));
-        if own.trim().len() >= QUOTE_MIN {
+        for text in told.iter().map(|text| text.trim()).filter(|text| text.len() >= QUOTE_MIN) {
             // As it is in a text, and as it is in the JSON of a call.
-            let quoted = serde_json::Value::from(own.trim()).to_string();
+            let quoted = serde_json::Value::from(text).to_string();
             needles.insert(quoted.trim_matches('"').to_owned());
-            needles.insert(own.trim().to_owned());
+            needles.insert(text.to_owned());
         }
         Ok(())
     })?;
@@ -123,11 +143,7 @@ pub fn holders(
         let meta = &record.draft.meta;
         let stream = &record.draft.stream;
         let near = meta.at_ms >= since || runs.contains(stream);
-        if !near
-            || !stream.starts_with("run/")
-            || !vaults.contains(meta.scope.vault())
-            || telling.contains(stream)
-        {
+        if !near || !may_quote(stream) || !vaults.contains(meta.scope.vault()) || telling.contains(stream) {
             return Ok(());
         }
         if let Opened::Plain(bytes) = sealer.open(&record.draft)?
@@ -135,6 +151,9 @@ pub fn holders(
         {
             if stream.starts_with("run/run_") {
                 telling.insert(stream.clone());
+            } else if stream == approval::LAYER {
+                found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
+                found.approvals += 1;
             } else {
                 // Texts kept for many runs and states of sessions stand for themselves.
                 found.events.extend(meta.key.clone().map(|key| (key, record.draft.id)));
@@ -157,7 +176,13 @@ pub fn holders(
     Ok(found)
 }
 
+/// Whether what is recorded there may quote items of others: runs, and what people were asked.
+fn may_quote(stream: &str) -> bool {
+    stream.starts_with("run/") || stream == approval::LAYER
+}
+
 fn makes_or_annotates(kind: Kind) -> bool {
+    let whole = [prospective::LAYER, graph::LAYER, procedural::LAYER];
     [
         episodic::Remembered::KIND,
         episodic::Annotated::KIND,
@@ -169,33 +194,62 @@ fn makes_or_annotates(kind: Kind) -> bool {
         consolidation::Judged::KIND,
     ]
     .contains(&kind)
+        || whole.contains(&kind_name(kind).split('.').next().unwrap_or_default())
 }
 
-/// What an event tells of one of the items; `None` where it is about none of them.
-fn own(event: &Event, ids: &HashSet<Id>) -> Option<String> {
-    let (id, text) = match event {
-        Event::Episodic(episodic::Event::Remembered(it)) => (&it.id, &it.content),
-        Event::Episodic(episodic::Event::Annotated(it)) => (&it.id, &it.meta),
-        Event::Semantic(semantic::Event::Stored(it)) => (&it.id, &it.content),
-        Event::Semantic(semantic::Event::Retracted(it)) => (&it.id, &it.reason),
+/// The texts in which an event tells of one of the items; `None` where it tells of none of them.
+fn own(event: &Event, ids: &HashSet<Id>) -> Option<Vec<String>> {
+    let (id, texts): (&Id, Vec<&String>) = match event {
+        Event::Episodic(episodic::Event::Remembered(it)) => (&it.id, vec![&it.content]),
+        Event::Episodic(episodic::Event::Annotated(it)) => (&it.id, vec![&it.meta]),
+        Event::Semantic(semantic::Event::Stored(it)) => (&it.id, vec![&it.content]),
+        Event::Semantic(semantic::Event::Retracted(it)) => (&it.id, vec![&it.reason]),
+        Event::Prospective(event) => match event {
+            prospective::Event::TaskCreated(it) => {
+                (&it.id, [&it.title].into_iter().chain(&it.notes).collect())
+            }
+            prospective::Event::TaskUpdated(it) => {
+                (&it.id, it.title.iter().chain(&it.notes).chain(&it.outcome).collect())
+            }
+            prospective::Event::GoalCreated(it) => {
+                (&it.id, [&it.title].into_iter().chain(&it.measure).collect())
+            }
+            prospective::Event::GoalUpdated(it) => (&it.id, it.title.iter().chain(&it.measure).collect()),
+            prospective::Event::TriggerRegistered(it) => {
+                (&it.id, it.note.iter().chain(&it.matches).collect())
+            }
+            // Its images hold whole items.
+            prospective::Event::Reverted(it) => (&it.items.first()?.id, Vec::new()),
+            prospective::Event::TriggerRemoved(_) | prospective::Event::Relocated(_) => return None,
+        },
+        Event::Graph(event) => match event {
+            graph::Event::EntityAdded(it) => (&it.id, vec![&it.attrs]),
+            graph::Event::EntityUpdated(it) => (&it.id, vec![&it.attrs]),
+            graph::Event::EntitySplit(it) => (&it.into, Vec::new()),
+            graph::Event::EdgeAdded(it) => (&it.id, Vec::new()),
+            graph::Event::EdgeInvalidated(it) => (&it.id, it.reason.iter().collect()),
+            graph::Event::Reverted(it) => (&it.items.first()?.id, Vec::new()),
+            graph::Event::EntitiesMerged(_)
+            | graph::Event::EntityDeleted(_)
+            | graph::Event::EntityRestored(_)
+            | graph::Event::Relocated(_) => return None,
+        },
+        Event::Procedural(procedural::Event::Learned(it)) => (&it.id, vec![&it.code, &it.description]),
         // An undo is recorded item by item; its images hold annotations and reasons.
         Event::Episodic(episodic::Event::Reverted(it)) => {
             let past = it.items.first()?;
-            return ids
-                .contains(&past.id)
-                .then(|| past.to.as_ref().map_or_else(String::new, |to| to.meta.clone()));
+            (&past.id, past.to.iter().map(|to| &to.meta).collect())
         }
         Event::Semantic(semantic::Event::Reverted(it)) => {
             let past = it.items.first()?;
-            let reason = past.to.as_ref().and_then(|to| to.reason.clone());
-            return ids.contains(&past.id).then(|| reason.unwrap_or_default());
+            (&past.id, past.to.iter().filter_map(|to| to.reason.as_ref()).collect())
         }
         Event::Consolidation(consolidation::Event::Proposed(it)) => {
-            return it.sources.iter().any(|id| ids.contains(id)).then(|| it.content.clone());
+            return it.sources.iter().any(|id| ids.contains(id)).then(|| vec![it.content.clone()]);
         }
         _ => return None,
     };
-    ids.contains(id).then(|| text.clone())
+    ids.contains(id).then(|| texts.into_iter().cloned().collect())
 }
 
 fn each(

@@ -186,6 +186,16 @@ impl Agenda {
         Ok(rows.into_iter().filter(|row| cx.scope.covers(&row.head.scope)).collect())
     }
 
+    /// A task as it is kept.
+    pub(crate) fn task_row(&self, key: &[u8]) -> Result<Option<TaskRow>, StoreError> {
+        self.tasks.row(key)
+    }
+
+    /// A goal as it is kept.
+    pub(crate) fn goal_row(&self, key: &[u8]) -> Result<Option<GoalRow>, StoreError> {
+        self.goals.row(key)
+    }
+
     fn all<T: DeserializeOwned>(
         &self,
         table: &Table,

@@ -337,13 +337,14 @@ fn upstream(event: &upstream::Event) -> String {
 }
 
 fn content(event: &store::Event) -> String {
-    use store::Event::{Exported, Imported, Retired, ScopeErased, Undone};
+    use store::Event::{Exported, Imported, ItemsErased, Retired, ScopeErased, Undone};
     match event {
         Exported(_) => "exported".into(),
         Imported(e) => format!("imported {} items", e.ids.len()),
         ScopeErased(e) => {
             format!("{} erased with {} keys", e.scope.project.as_deref().unwrap_or("a scope"), e.keys)
         }
+        ItemsErased(e) => format!("{} items erased for ever", e.ids.len()),
         Undone(e) => format!("{} undone: {} events", e.target, e.undone.len()),
         Retired(e) => format!(
             "the record of {} runs that ended before {} retired: {} payloads, {} bytes",

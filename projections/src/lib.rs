@@ -20,6 +20,7 @@ pub mod network;
 pub mod passes;
 pub mod past;
 pub mod patterns;
+pub mod portable;
 pub mod procedures;
 pub mod proposals;
 pub mod ratings;

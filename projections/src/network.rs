@@ -106,6 +106,24 @@ impl Graph {
         self.entities.row(id.as_str().as_bytes())
     }
 
+    /// An edge by its id.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn edge(&self, id: &Id) -> Result<Option<EdgeRow>, StoreError> {
+        self.edges.row(id.as_str().as_bytes())
+    }
+
+    /// The edges that begin or end at an entity itself, hidden ones included.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn edges_of(&self, entity: &Id, projects: &[[u8; 8]]) -> Result<Vec<Id>, StoreError> {
+        let edges: Vec<EdgeRow> = self.all(&self.edges, "ed", projects)?;
+        let at = |row: &EdgeRow| row.body.from == *entity || row.body.to == *entity;
+        Ok(edges.into_iter().filter(at).map(|row| row.body.id).collect())
+    }
+
     /// The part of the graph that who asks may see.
     ///
     /// # Errors

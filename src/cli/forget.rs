@@ -3,13 +3,15 @@
 use super::output::field;
 use super::session::Session;
 use super::{Done, written};
+use athena_schemas::id::Id;
 use athena_schemas::refusal::{Code, Refusal};
 use serde_json::{Value, json};
 
 /// Forget memories by id: hidden, or with --purge erased for ever
 #[derive(Debug, clap::Args)]
 pub(crate) struct Forget {
-    /// Their ids, such as ep_… or fa_…
+    /// Their ids: episodes (ep_…), facts (fa_…), tasks (ta_…), goals (go_…), triggers (tr_…), entities (en_…); with --purge
+    /// edges (ed_…) and procedures (pr_…) as well
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
     /// Destroy the content for ever; nothing brings it back
@@ -22,12 +24,7 @@ pub(crate) struct Forget {
 
 impl Forget {
     pub(crate) async fn run(self, session: &Session) -> Done {
-        let (events, facts): (Vec<String>, Vec<String>) =
-            self.ids.iter().cloned().partition(|id| id.starts_with("ep_"));
-        if let Some(other) = facts.iter().find(|id| !id.starts_with("fa_")) {
-            return Err(Refusal::invalid(format!("{other} is neither an event nor a fact"))
-                .hint("ids begin with ep_ or fa_; athena recall shows them"));
-        }
+        let calls = calls(&self.ids, self.purge)?;
         if self.dry_run {
             let found = json!({ "would_forget": self.ids, "purge": self.purge });
             return written(session.out.value(&found, |_| format!("would forget {}", self.ids.join(", "))));
@@ -37,20 +34,100 @@ impl Forget {
         }
         let mode = if self.purge { "erase" } else { "hide" };
         let mut answers = Vec::new();
-        if !events.is_empty() {
-            let params = json!({ "sel": { "ids": events }, "mode": mode });
-            answers.push(session.call("episodic/forget", params).await?);
+        for (op, params) in calls {
+            answers.push(session.call(op, params).await?);
         }
-        if !facts.is_empty() {
-            answers.push(session.call("semantic/discard", json!({ "ids": facts, "mode": mode })).await?);
-        }
-        let counted =
-            |answer: &Value| ["matched", "changed"].iter().find_map(|name| answer.get(*name)?.as_u64());
-        let count: u64 = answers.iter().filter_map(counted).sum();
+        // What changes one item says which; what changes several says how many.
+        let counted = |answer: &Value| {
+            ["matched", "changed"].iter().find_map(|name| answer.get(*name)?.as_u64()).unwrap_or(1)
+        };
+        let count: u64 = answers.iter().map(counted).sum();
         let seq = answers.iter().filter_map(|answer| answer.get("seq")?.as_u64()).max();
         let done = json!({ "forgotten": count, "mode": mode, "seq": seq });
         written(session.out.value(&done, |done| {
             format!("{} forgotten ({mode}) at position {}", field(done, "/forgotten"), field(done, "/seq"))
         }))
+    }
+}
+
+/// The calls that forget these items, each layer's own.
+fn calls(ids: &[String], purge: bool) -> Result<Vec<(&'static str, Value)>, Refusal> {
+    let (mut episodes, mut facts, mut others, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for id in ids {
+        match (Id::from_text(id.as_str()).prefix(), purge) {
+            ("ep", _) => episodes.push(id),
+            ("fa", _) => facts.push(id),
+            ("ta" | "go" | "tr" | "en" | "ed" | "pr", true) => others.push(id),
+            ("ta", false) => {
+                calls
+                    .push(("prospective/update_task", json!({ "id": id, "patch": { "status": "dropped" } })));
+            }
+            ("go", false) => {
+                calls
+                    .push(("prospective/update_goal", json!({ "id": id, "patch": { "status": "dropped" } })));
+            }
+            ("tr", false) => calls.push(("prospective/remove_trigger", json!({ "id": id }))),
+            ("en", false) => calls.push(("graph/delete_entity", json!({ "id": id }))),
+            ("ed", false) => {
+                return Err(Refusal::invalid(format!(
+                    "{id} is an edge: it has an end in time and is not hidden"
+                ))
+                .hint("athena call graph/invalidate_edge, or --purge to erase it"));
+            }
+            ("pr", false) => {
+                return Err(Refusal::invalid(format!("{id} is a procedure: it is archived by its name"))
+                    .hint("athena call procedural/archive, or --purge to erase it"));
+            }
+            ("run", _) => {
+                return Err(Refusal::invalid(format!("{id} is the record of a run, no memory"))
+                    .hint("it goes with the memories it quotes when those are erased; athena undo takes back what it did"));
+            }
+            _ => {
+                return Err(Refusal::invalid(format!("{id} is no memory's id")).hint(
+                    "ids begin with ep_, fa_, ta_, go_, tr_, en_, ed_ or pr_; athena recall shows them",
+                ));
+            }
+        }
+    }
+    let mode = if purge { "erase" } else { "hide" };
+    if !episodes.is_empty() {
+        calls.push(("episodic/forget", json!({ "sel": { "ids": episodes }, "mode": mode })));
+    }
+    if !facts.is_empty() {
+        calls.push(("semantic/discard", json!({ "ids": facts, "mode": mode })));
+    }
+    if !others.is_empty() {
+        calls.push(("store/erase_items", json!({ "ids": others })));
+    }
+    Ok(calls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_has_its_layer_s_own_way_or_a_reason() {
+        let ops = |ids: &[&str], purge: bool| -> Result<Vec<&'static str>, Refusal> {
+            let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
+            Ok(calls(&ids, purge)?.into_iter().map(|(op, _)| op).collect())
+        };
+        let hidden = ops(&["ta_1", "ep_1", "tr_1", "en_1", "fa_1", "ep_2"], false).unwrap();
+        let expected = [
+            "prospective/update_task",
+            "prospective/remove_trigger",
+            "graph/delete_entity",
+            "episodic/forget",
+            "semantic/discard",
+        ];
+        assert_eq!(hidden, expected);
+        assert_eq!(
+            ops(&["ta_1", "ed_1", "pr_1", "ep_1"], true).unwrap(),
+            ["episodic/forget", "store/erase_items"]
+        );
+        for id in ["ed_1", "pr_1", "run_1", "nonsense"] {
+            let refusal = ops(&[id], false).unwrap_err();
+            assert!(refusal.code == Code::Invalid && !refusal.hint.is_empty(), "{refusal}");
+        }
     }
 }

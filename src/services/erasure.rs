@@ -14,7 +14,8 @@ use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_schemas::catalog::Command;
 use athena_schemas::envelope::Seq;
-use athena_schemas::layers::common::Forgetting;
+use athena_schemas::id::Id;
+use athena_schemas::layers::common::{Forgetting, Layer};
 use athena_schemas::layers::{episodic, semantic};
 use athena_schemas::ports::Sealer;
 use athena_schemas::refusal::{Code, Refusal};
@@ -71,10 +72,16 @@ impl Erasure {
         let (reader, sealer) = (self.log.reader(), self.sealer.clone());
         let found = blocking(move || {
             let ids = tombstones(&*reader, &*sealer, after, head)?;
-            if ids.is_empty() { Ok(None) } else { holders(&*reader, &*sealer, &ids, head).map(Some) }
+            if ids.is_empty() {
+                return Ok(None);
+            }
+            // Only episodes and facts are taken out by a fold of their tombstone; other layers are folded anew without them.
+            let folds = |id: &Id| matches!(Layer::of(id), Some(Layer::Episodic | Layer::Semantic));
+            let anew = !ids.iter().all(folds);
+            holders(&*reader, &*sealer, &ids, head).map(|found| Some((found, anew)))
         })
         .await?;
-        let Some(Holders { events, runs }) = found else {
+        let Some((Holders { events, runs, approvals }, anew)) = found else {
             *searched = head;
             if head.saturating_sub(self.keys.settled()) >= NOTE_EVERY {
                 let keys = self.keys.clone();
@@ -87,10 +94,14 @@ impl Erasure {
         tracing::info!(destroyed, runs, "keys of erased events were destroyed");
         // What was folded before the tombstone is taken out by its fold; what is folded from now on cannot read it.
         self.read_side.reached(head).await?;
-        self.forget_copies(false).await?;
-        if runs > 0 {
-            self.read_side.rebuild(Some("runs")).await?;
-            self.read_side.rebuild(Some("audit")).await?;
+        self.forget_copies(anew).await?;
+        if anew {
+            self.read_side.rebuild(None).await?;
+        } else {
+            let holding = [("runs", runs > 0), ("approvals", approvals > 0), ("audit", runs + approvals > 0)];
+            for (name, _) in holding.into_iter().filter(|(_, holds)| *holds) {
+                self.read_side.rebuild(Some(name)).await?;
+            }
         }
         self.read_side.scrub().await?;
         let keys = self.keys.clone();

@@ -109,6 +109,11 @@ impl House {
     }
 }
 
+/// The same caller at the same time in a scope, to read on a thread of its own.
+pub(crate) fn reading(cx: &Context, scope: &Scope) -> Context {
+    Context::new(cx.now_ms, cx.caller.clone(), scope.clone(), cx.command)
+}
+
 /// An answer that records nothing of its own.
 pub(crate) fn answer<T: Serialize>(value: T) -> Result<Answer, Refusal> {
     Ok(Answer { value: to_json(value)?, seq: None })

@@ -1,12 +1,13 @@
 //! `store/*`: what is done across the layers.
 
-use super::{House, answer, transfer};
+use super::{House, answer, reading, transfer};
 use crate::files::bytes_below;
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
 use athena_schemas::layers::store::{
-    Condition, EraseScope, ErasureDone, Move, MoveDone, RebuildDone, Service, Verified, confirmation,
+    Condition, EraseItems, EraseScope, ErasureDone, ItemsErasedDone, Move, MoveDone, RebuildDone, Service,
+    Verified, confirmation,
 };
 use athena_schemas::ports::Answer;
 use athena_schemas::refusal::{Code, Refusal};
@@ -17,6 +18,7 @@ pub(super) async fn call(house: &House, cx: Context, service: Service) -> Result
         Service::Export(op) => transfer::export(house, &cx, op).await,
         Service::Import(op) => transfer::import(house, &cx, op).await,
         Service::EraseScope(op) => erase(house, &cx, op).await,
+        Service::EraseItems(op) => erase_items(house, &cx, op).await,
         Service::Move(op) => relocate(house, &cx, op).await,
         Service::Verify(_) => verify(house).await,
         Service::Rebuild(op) => {
@@ -84,6 +86,44 @@ async fn erase(house: &House, cx: &Context, op: EraseScope) -> Result<Answer, Re
         house.follow_at(cx, &Scope::default(), "erased", "store/note_erasure", noted).await?.seq.unwrap_or(0);
     house.erasure.renew_all().await?;
     answer(ErasureDone { erased: keys, seq })
+}
+
+/// Most items of one erasure.
+const ERASED: usize = 1_000;
+
+/// The tombstone first: what it asks for is then carried out, now or, after a crash, at the next start.
+async fn erase_items(house: &House, cx: &Context, op: EraseItems) -> Result<Answer, Refusal> {
+    if op.ids.is_empty() || op.ids.len() > ERASED {
+        return Err(Refusal::invalid(format!("1 to {ERASED} items at once")).at("ids"));
+    }
+    house.read_side.reached(house.read_side.head()).await?;
+    let (library, caller, wanted) = (house.read_side.library.clone(), reading(cx, &cx.scope), op.ids);
+    let ids = tokio::task::spawn_blocking(move || {
+        let mut ids = Vec::new();
+        for (n, id) in wanted.into_iter().enumerate() {
+            if matches!(Layer::of(&id), Some(Layer::Episodic | Layer::Semantic)) {
+                return Err(Refusal::invalid(format!("{id} is erased by its own layer"))
+                    .at(format!("ids[{n}]"))
+                    .hint("episodic/forget or semantic/discard with mode erase; or athena forget --purge"));
+            }
+            if !library.holds(&caller, &id)? {
+                return Err(Refusal::not_found(format!("there is no {id}")).at(format!("ids[{n}]")));
+            }
+            if id.prefix() == "en" {
+                ids.extend(library.edges_of(&caller, &id)?);
+            }
+            ids.push(id);
+        }
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
+    })
+    .await
+    .map_err(|error| Refusal::internal(error.to_string()))??;
+    let noted = house.follow(cx, "erased", "store/note_items_erased", json!({"ids": ids})).await?;
+    let seq = noted.seq.unwrap_or(0);
+    house.erasure.settle().await?;
+    Ok(Answer { seq: Some(seq), ..answer(ItemsErasedDone { changed: ids.len() as u64, seq })? })
 }
 
 /// Whether a key's subject (a project, or a person within one) lies in a scope.

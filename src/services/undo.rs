@@ -11,8 +11,8 @@ use athena_schemas::envelope::{Record, Seq};
 use athena_schemas::event::{Event, kind_name};
 use athena_schemas::id::{EventId, Id};
 use athena_schemas::layers::common::Layer;
-use athena_schemas::layers::consolidation;
 use athena_schemas::layers::store::{KeptEvent, Undo as Op, UndoDone, UndoneEvent};
+use athena_schemas::layers::{consolidation, procedural};
 use athena_schemas::ports::{Answer, LogReader, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::undo::{Undo, Undoable};
@@ -144,7 +144,7 @@ impl Look {
                 }
                 Undo::Made(ids) => {
                     undone(&mut plan, ids.iter().map(Id::to_string).collect());
-                    open.extend(self.makers(&ids)?);
+                    open.extend(self.makers(&ids, seq)?);
                 }
                 Undo::Call { op, params } => {
                     undone(&mut plan, vec![op.to_owned()]);
@@ -249,20 +249,20 @@ impl Look {
         Ok(found)
     }
 
-    /// The events that made these items: for each the first that touches it.
-    fn makers(&self, ids: &[Id]) -> Result<Vec<Seq>, Refusal> {
+    /// The events that made these items and put them as they stood at a position.
+    fn makers(&self, ids: &[Id], until: Seq) -> Result<Vec<Seq>, Refusal> {
         let mut makers = Vec::new();
         for layer in Layer::ALL {
-            let mut wanted: BTreeSet<&Id> = ids.iter().filter(|id| Layer::of(id) == Some(layer)).collect();
+            let wanted: BTreeSet<&Id> = ids.iter().filter(|id| Layer::of(id) == Some(layer)).collect();
             if wanted.is_empty() {
                 continue;
             }
             self.each(layer, 0, |record, event| {
-                let mut made = false;
-                for id in past::touched(event) {
-                    made |= wanted.remove(&id);
-                }
-                if made {
+                let made = match event {
+                    Event::Procedural(procedural::Event::Learned(it)) => wanted.contains(&it.id),
+                    event => past::touched(event).iter().any(|id| wanted.contains(id)),
+                };
+                if made && record.seq < until {
                     makers.push(record.seq);
                 }
             })?;

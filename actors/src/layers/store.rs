@@ -41,6 +41,10 @@ impl Commands for State {
         Ok(Decision::one(event, Noted { seq: 0 }))
     }
 
+    fn note_items_erased(&self, _: &Context, op: NoteItemsErased) -> Result<Decision<Event, Noted>, Refusal> {
+        Ok(Decision::one(ItemsErased { ids: op.ids }, Noted { seq: 0 }))
+    }
+
     fn note_erasure(&self, _: &Context, op: NoteErasure) -> Result<Decision<Event, Noted>, Refusal> {
         let event = ScopeErased { scope: op.scope, erased: op.erased, keys: op.keys };
         Ok(Decision::one(event, Noted { seq: 0 }))

@@ -16,12 +16,14 @@ crate::layer! {
             note_import: NoteImport,
             note_erasure: NoteErasure,
             note_undo: NoteUndo,
+            note_items_erased: NoteItemsErased,
         }
         queries { list_scopes: ListScopes }
         services {
             export: Export,
             import: Import,
             erase_scope: EraseScope,
+            erase_items: EraseItems,
             move: Move,
             verify: Verify,
             rebuild: Rebuild,
@@ -40,6 +42,7 @@ crate::events! {
         ScopeErased = 0x0903 "scope_erased" v 1 {},
         Undone = 0x0904 "undone" v 1 {},
         Retired = 0x0905 "retired" v 1 {},
+        ItemsErased = 0x0906 "items_erased" v 1 {},
     }
 }
 
@@ -191,6 +194,36 @@ impl Operation for EraseScope {
         example: r#"{"scope": {"project": "test"}, "confirm": "erase test"}"#,
         ..Traits::DEFAULT
     };
+}
+
+/// Erase tasks, goals, triggers, entities with their edges, edges and procedures for ever: the keys of the events that tell of
+/// them are destroyed. Episodes and facts are erased by their own layers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EraseItems {
+    /// The items, up to 1,000.
+    pub ids: Vec<Id>,
+}
+
+impl Operation for EraseItems {
+    type Returns = ItemsErasedDone;
+    const TRAITS: Traits = Traits {
+        risk: Risk::High,
+        audience: Audience::Human,
+        cost: 50,
+        tags: &["delete", "gdpr", "forget"],
+        example: r#"{"ids": ["$id"]}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// What was erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ItemsErasedDone {
+    /// How many items, edges of entities included.
+    pub changed: u64,
+    /// Position in the log.
+    pub seq: u64,
 }
 
 /// Put items into the scope they were meant for.
@@ -507,6 +540,20 @@ impl Operation for NoteErasure {
     };
 }
 
+/// Record that items are to be erased. It says which, not what they said.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoteItemsErased {
+    /// The items.
+    pub ids: Vec<Id>,
+}
+
+impl Operation for NoteItemsErased {
+    type Returns = Noted;
+    const TRAITS: Traits =
+        Traits { audience: Audience::System, example: r#"{"ids": ["$id"]}"#, ..Traits::DEFAULT };
+}
+
 /// Record that something was taken back, so that this can be taken back too.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -598,10 +645,18 @@ impl Retired {
     }
 }
 
+/// Items were erased: their tombstone, where their layer has none of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ItemsErased {
+    /// The items.
+    pub ids: Vec<Id>,
+}
+
 crate::undo! {
     Exported(_) => Undo::never("the file is out of Athena's reach; delete it"),
     Imported(it) => Undo::Made(it.ids.clone()),
     ScopeErased(_) => Undo::never("its keys were destroyed; nothing brings it back"),
     Undone(it) => Undo::Events(it.by.clone()),
     Retired(_) => Undo::never("what was dropped is gone; a backup from before has it"),
+    ItemsErased(_) => Undo::never("their content was destroyed with its keys; nothing brings it back"),
 }

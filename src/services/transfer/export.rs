@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value answers null where there is nothing")]
 
-use super::super::{House, answer};
+use super::super::{House, answer, reading};
 use athena_schemas::context::Context;
 use athena_schemas::layers::store::{Export, ExportDone, Format};
 use athena_schemas::ports::Answer;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Items asked for at once.
 const PAGE: u32 = 500;
 
-/// What is listed of each layer: the operation and its name in a line.
+/// What is listed of the layers of texts: the operation and its name in a line. The rest is [`portable`].
 const LISTED: [(&str, &str); 2] = [("episodic", "episodic/list_events"), ("semantic", "semantic/list")];
 
 pub(in crate::services) async fn export(house: &House, cx: &Context, op: Export) -> Result<Answer, Refusal> {
@@ -47,6 +47,14 @@ pub(in crate::services) async fn export(house: &House, cx: &Context, op: Export)
             }
         }
     }
+    // What has no time of its own belongs to no range of time.
+    if op.range.is_none() {
+        for item in portable(house, &reading(cx, &scope)).await? {
+            let layer = item["layer"].as_str().unwrap_or_default();
+            line(&mut text, op.format, layer, &item["item"])?;
+            count += 1;
+        }
+    }
     let ending = if op.format == Format::Markdown { "md" } else { "jsonl" };
     let folder = house.folder.join("exports");
     let path = folder.join(format!("{}-{count}.{ending}", cx.now_ms));
@@ -62,12 +70,20 @@ pub(in crate::services) async fn export(house: &House, cx: &Context, op: Export)
     answer(ExportDone { path, count, sha256 })
 }
 
+/// Entities, edges, goals, tasks, triggers and procedures, once the read side has seen all of the log.
+pub(super) async fn portable(house: &House, cx: &Context) -> Result<Vec<Value>, Refusal> {
+    house.read_side.reached(house.read_side.head()).await?;
+    let (library, cx) = (house.read_side.library.clone(), reading(cx, &cx.scope));
+    tokio::task::spawn_blocking(move || library.portable(&cx))
+        .await
+        .map_err(|error| Refusal::internal(error.to_string()))?
+}
+
 pub(super) fn line(text: &mut String, format: Format, layer: &str, item: &Value) -> Result<(), Refusal> {
     match format {
         Format::Jsonl => text.push_str(&json!({"layer": layer, "item": item}).to_string()),
         Format::Markdown => {
-            let content = item.get("content").and_then(Value::as_str).unwrap_or_default();
-            let _ = write!(text, "- {}", content.replace('\n', "\n  "));
+            let _ = write!(text, "- {}", said(item).replace('\n', "\n  "));
         }
         Format::ServerMemory | Format::Mem0 => {
             return Err(Refusal::invalid("exports are written as jsonl or markdown").at("format"));
@@ -75,6 +91,23 @@ pub(super) fn line(text: &mut String, format: Format, layer: &str, item: &Value)
     }
     text.push('\n');
     Ok(())
+}
+
+/// An item in a line for people.
+fn said(item: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if item["relation"].is_string() {
+        return format!("{} {} {}", text(&item["from"]), text(&item["relation"]), text(&item["to"]));
+    }
+    if item["when"].is_object() {
+        let brings =
+            if item["then"]["note"].is_string() { &item["then"]["note"] } else { &item["then"]["task"] };
+        return format!("{} (when {})", text(brings), item["when"]);
+    }
+    let said =
+        ["content", "title", "name"].into_iter().map(|name| text(&item[name])).find(|said| !said.is_empty());
+    let said = said.unwrap_or_default();
+    if item["status"].is_string() { format!("{said} ({})", text(&item["status"])) } else { said }
 }
 
 async fn write(folder: PathBuf, path: PathBuf, text: String) -> Result<(), Refusal> {

@@ -1,5 +1,6 @@
 //! What the lines of a file are: our own export, Markdown, the reference memory server's, and mem0's dump.
 
+use athena_schemas::id::Id;
 use athena_schemas::layers::store::{Format, Rejected};
 use athena_schemas::refusal::{Code, Refusal};
 use serde_json::{Value, json};
@@ -17,6 +18,16 @@ pub(super) struct Brought {
     pub(super) line: u64,
     pub(super) op: &'static str,
     pub(super) params: Value,
+    /// What later lines call it.
+    pub(super) name: Option<String>,
+    /// What is done to it once it is there.
+    pub(super) then: Option<(&'static str, Value)>,
+}
+
+impl Brought {
+    fn new(line: u64, op: &'static str, params: Value) -> Self {
+        Self { line, op, params, name: None, then: None }
+    }
 }
 
 type Item = Result<Brought, Rejected>;
@@ -138,13 +149,12 @@ fn line(format: Format, number: u64, raw: &[u8]) -> Vec<Item> {
 }
 
 fn fact(line: u64, content: &str) -> Brought {
-    Brought { line, op: "semantic/store", params: json!({"content": content, "prov": {"source": "import"}}) }
+    Brought::new(line, "semantic/store", json!({"content": content, "prov": {"source": "import"}}))
 }
 
 /// A line of our own export.
-fn own(line: u64, value: &Value) -> Option<Vec<Brought>> {
+pub(super) fn own(line: u64, value: &Value) -> Option<Vec<Brought>> {
     let item = value.get("item")?;
-    let content = item.get("content")?;
     let pick = |names: &[&str], mut params: Value| {
         for name in names {
             if let Some(field) = item.get(*name).filter(|field| !field.is_null()) {
@@ -153,17 +163,68 @@ fn own(line: u64, value: &Value) -> Option<Vec<Brought>> {
         }
         params
     };
-    let base = json!({"content": content, "prov": {"source": "import"}});
-    Some(vec![match value.get("layer")?.as_str()? {
-        "episodic" => {
-            let names = ["type", "time", "session", "outcome", "importance", "tags", "meta"];
-            Brought { line, op: "episodic/remember", params: pick(&names, base) }
+    let id = item.get("id").and_then(Value::as_str).unwrap_or_default();
+    let reference = |field: &Value| json!({"$item": field});
+    let refer = |names: &[&str], mut params: Value| {
+        for name in names {
+            match item.get(*name) {
+                Some(Value::Array(ids)) => params[*name] = ids.iter().map(reference).collect(),
+                Some(id) if id.is_string() => params[*name] = reference(id),
+                _ => {}
+            }
         }
-        "semantic" => {
-            Brought { line, op: "semantic/store", params: pick(&["confidence", "valid_from", "tags"], base) }
+        params
+    };
+    let content = |params: &[&str]| {
+        let base = json!({"content": item.get("content")?, "prov": {"source": "import"}});
+        Some(pick(params, base))
+    };
+    // What is not open is brought there once it is made.
+    let status = |op: &'static str| {
+        let status = item.get("status").and_then(Value::as_str).filter(|status| *status != "open")?;
+        Some((op, json!({"patch": {"status": status}})))
+    };
+    let (op, params, then) = match (value.get("layer")?.as_str()?, Id::from_text(id).prefix()) {
+        ("episodic", _) => {
+            let names = ["type", "time", "session", "outcome", "importance", "tags", "meta"];
+            ("episodic/remember", content(&names)?, None)
+        }
+        ("semantic", _) => ("semantic/store", content(&["confidence", "valid_from", "tags"])?, None),
+        ("graph", "ed") => {
+            let base = json!({"prov": {"source": "import"}});
+            let params = pick(&["relation", "valid_from", "valid_to", "weight"], base);
+            ("graph/add_edge", refer(&["from", "to"], params), None)
+        }
+        ("graph", _) => ("graph/add_entity", pick(&["name", "type", "aliases", "attrs"], json!({})), None),
+        ("prospective", "go") => {
+            let params = refer(&["parent"], pick(&["title", "due", "measure"], json!({})));
+            ("prospective/create_goal", params, status("prospective/update_goal"))
+        }
+        ("prospective", "tr") => {
+            let mut params = pick(&["when", "then"], json!({}));
+            for (place, field) in [("when", "entity"), ("then", "task")] {
+                if let Some(id) = params[place].get(field).filter(|id| id.is_string()).cloned() {
+                    params[place][field] = reference(&id);
+                }
+            }
+            ("prospective/register_trigger", params, None)
+        }
+        ("prospective", _) => {
+            let params = pick(&["title", "due", "priority", "notes"], json!({}));
+            (
+                "prospective/create_task",
+                refer(&["goal", "depends_on"], params),
+                status("prospective/update_task"),
+            )
+        }
+        ("procedural", _) => {
+            let names = ["name", "code", "language", "description", "params", "tags", "category"];
+            ("procedural/learn", pick(&names, json!({})), None)
         }
         _ => return None,
-    }])
+    };
+    let name = (!id.is_empty()).then(|| id.to_owned());
+    Some(vec![Brought { name, then, ..Brought::new(line, op, params) }])
 }
 
 /// A line of the reference memory server: an entity with observations, or a relation.
@@ -172,16 +233,13 @@ fn server_memory(line: u64, value: &Value) -> Option<Vec<Brought>> {
     if value.get("type")?.as_str()? == "relation" {
         let (from, to) = (text(["from", "from_id"])?, text(["to", "to_id"])?);
         let relation = text(["relationType", "relation_type"])?;
-        return Some(vec![Brought {
-            line,
-            op: "graph/add_edge",
-            params: json!({"from": {"$named": from}, "to": {"$named": to}, "relation": relation, "prov": {"source": "import"}}),
-        }]);
+        let params = json!({"from": {"$named": from}, "to": {"$named": to}, "relation": relation, "prov": {"source": "import"}});
+        return Some(vec![Brought::new(line, "graph/add_edge", params)]);
     }
     let name = text(["name", "entityName"])?;
     let kind = text(["entityType", "entity_type"]).unwrap_or("thing");
-    let mut calls =
-        vec![Brought { line, op: "graph/add_entity", params: json!({"name": name, "type": kind}) }];
+    let entity = Brought::new(line, "graph/add_entity", json!({"name": name, "type": kind}));
+    let mut calls = vec![Brought { name: Some(name.to_owned()), ..entity }];
     let observations =
         value.get("observations").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     calls.extend(observations.map(|said| fact(line, &format!("{name}: {said}"))));
@@ -224,6 +282,20 @@ nonsense"#;
         let (brought, rejected) = read(Format::Jsonl, &text);
         assert!(rejected.is_empty());
         assert_eq!((brought[0].op, &brought[0].params["time"]), ("episodic/remember", &item["time"]));
+    }
+
+    #[test]
+    fn what_refers_to_others_comes_back_with_its_references() {
+        let item = json!({"id": "ta_2", "title": "buy tea", "status": "done", "priority": 1, "goal": "go_1", "depends_on": ["ta_1"], "created": "2026-01-01T00:00:00Z", "overdue": false});
+        let mut text = String::new();
+        export::line(&mut text, Format::Jsonl, "prospective", &item).unwrap();
+        let (brought, rejected) = read(Format::Jsonl, &text);
+        assert!(rejected.is_empty(), "{rejected:?}");
+        let one = &brought[0];
+        assert_eq!((one.op, one.name.as_deref()), ("prospective/create_task", Some("ta_2")));
+        let expected = json!({"title": "buy tea", "priority": 1, "goal": {"$item": "go_1"}, "depends_on": [{"$item": "ta_1"}]});
+        assert_eq!(one.params, expected);
+        assert_eq!(one.then, Some(("prospective/update_task", json!({"patch": {"status": "done"}}))));
     }
 
     #[test]

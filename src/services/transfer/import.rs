@@ -3,7 +3,8 @@
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value answers null where there is nothing")]
 
 use super::super::{House, answer};
-use super::formats::{Brought, Reader};
+use super::export::portable;
+use super::formats::{Brought, Reader, own};
 use athena_schemas::context::{Context, Party};
 use athena_schemas::layers::common::Ack;
 use athena_schemas::layers::store::{Import, ImportDone, Rejected};
@@ -77,7 +78,7 @@ pub(in crate::services) async fn import(house: &House, cx: &Context, op: Import)
             nth += chunk.len() as u64;
         }
     }
-    one_by_one(house, cx, waiting, &mut tally).await;
+    one_by_one(house, cx, waiting, &mut tally).await?;
     let Tally { added, deduped, ids, rejected } = tally;
     let mut seq = None;
     if !ids.is_empty() {
@@ -106,24 +107,71 @@ fn read_ahead(mut reader: Reader) -> mpsc::Receiver<Result<Vec<Result<Brought, R
 }
 
 /// What no command takes many of, and what a command of many refused: each is told apart from the others.
-async fn one_by_one(house: &House, cx: &Context, waiting: Vec<(u64, Brought)>, tally: &mut Tally) {
+async fn one_by_one(
+    house: &House,
+    cx: &Context,
+    waiting: Vec<(u64, Brought)>,
+    tally: &mut Tally,
+) -> Result<(), Refusal> {
     let mut named: HashMap<String, Value> = HashMap::new();
+    let mut known = if waiting.iter().any(|(_, one)| NOT_RECOGNISED.contains(&one.op)) {
+        marks(&portable(house, cx).await?)
+    } else {
+        HashMap::new()
+    };
     for (nth, one) in waiting {
         let Some(params) = resolve(&one.params, &named) else {
             tally.reject(Rejected::new(one.line, "it relates something that the file does not name"));
             continue;
         };
+        let mark = mark(one.op, &params);
+        if let Some(id) = known.get(&mark) {
+            named.extend(one.name.map(|name| (name, id.clone())));
+            tally.count(id.clone(), true);
+            continue;
+        }
         match house.follow(cx, &format!("import {nth}"), one.op, params).await {
             Ok(done) => {
                 let id = done.value.get("id").cloned().unwrap_or_default();
-                if let Some(name) = one.params.get("name").and_then(Value::as_str) {
-                    named.insert(name.to_owned(), id.clone());
+                named.extend(one.name.map(|name| (name, id.clone())));
+                if NOT_RECOGNISED.contains(&one.op) {
+                    known.insert(mark, id.clone());
+                }
+                if let Some((op, mut then)) = one.then {
+                    then["id"] = id.clone();
+                    if let Err(refusal) = house.follow(cx, &format!("import {nth} then"), op, then).await {
+                        tally.reject(Rejected::new(one.line, refusal.message));
+                    }
                 }
                 tally.count(id, done.value.get("deduped_into").is_some() || done.seq.is_none());
             }
             Err(refusal) => tally.reject(Rejected::new(one.line, refusal.message)),
         }
     }
+    Ok(())
+}
+
+/// Operations whose layers do not recognise an item they have.
+const NOT_RECOGNISED: [&str; 4] =
+    ["prospective/create_goal", "prospective/create_task", "prospective/register_trigger", "graph/add_edge"];
+
+/// What recognises such an item: the call that would make it.
+fn mark(op: &str, params: &Value) -> String {
+    format!("{op} {params}")
+}
+
+/// The calls that would make what is there.
+fn marks(lines: &[Value]) -> HashMap<String, Value> {
+    let mut known = HashMap::new();
+    for line in lines {
+        for one in own(0, line).into_iter().flatten().filter(|one| NOT_RECOGNISED.contains(&one.op)) {
+            // Nothing is named anew: items refer to what they refer to.
+            if let Some(params) = resolve(&one.params, &HashMap::new()) {
+                known.insert(mark(one.op, &params), line["item"]["id"].clone());
+            }
+        }
+    }
+    known
 }
 
 /// Brings in as many of one kind as go into one command; nothing where there is no such command, or where it refuses them: then
@@ -154,16 +202,25 @@ fn place(house: &House, cx: &Context, path: &str) -> Result<PathBuf, Refusal> {
     Ok(house.folder.join("imports").join(path))
 }
 
-/// Puts the ids of named things where they are meant.
+/// Puts ids where named things are meant; nothing where the file does not name one. An item that the file does not hold is meant
+/// as it is.
 fn resolve(params: &Value, named: &HashMap<String, Value>) -> Option<Value> {
-    let mut params = params.clone();
-    for field in ["from", "to"] {
-        if let Some(name) = params.get(field).and_then(|field| field.get("$named")?.as_str()) {
-            let id = named.get(name)?.clone();
-            params[field] = id;
-        }
+    if let Some(name) = params.get("$named").and_then(Value::as_str) {
+        return named.get(name).cloned();
     }
-    Some(params)
+    if let Some(id) = params.get("$item") {
+        return Some(id.as_str().and_then(|id| named.get(id)).unwrap_or(id).clone());
+    }
+    Some(match params {
+        Value::Object(fields) => Value::Object(
+            fields
+                .iter()
+                .map(|(name, field)| Some((name.clone(), resolve(field, named)?)))
+                .collect::<Option<_>>()?,
+        ),
+        Value::Array(items) => items.iter().map(|item| resolve(item, named)).collect::<Option<_>>()?,
+        other => other.clone(),
+    })
 }
 
 #[cfg(test)]
