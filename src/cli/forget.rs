@@ -52,54 +52,57 @@ impl Forget {
 
 /// The calls that forget these items, each layer's own.
 fn calls(ids: &[String], purge: bool) -> Result<Vec<(&'static str, Value)>, Refusal> {
-    let (mut episodes, mut facts, mut others, mut calls) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    if purge {
+        let known = ["ep", "fa", "ta", "go", "tr", "en", "ed", "pr"];
+        return match ids.iter().find(|id| !known.contains(&Id::from_text(id.as_str()).prefix())) {
+            Some(id) => Err(no_memory(id)),
+            None => Ok(vec![("store/erase_items", json!({ "ids": ids }))]),
+        };
+    }
+    let (mut episodes, mut facts, mut calls) = (Vec::new(), Vec::new(), Vec::new());
     for id in ids {
-        match (Id::from_text(id.as_str()).prefix(), purge) {
-            ("ep", _) => episodes.push(id),
-            ("fa", _) => facts.push(id),
-            ("ta" | "go" | "tr" | "en" | "ed" | "pr", true) => others.push(id),
-            ("ta", false) => {
-                calls
-                    .push(("prospective/update_task", json!({ "id": id, "patch": { "status": "dropped" } })));
+        match Id::from_text(id.as_str()).prefix() {
+            "ep" => episodes.push(id),
+            "fa" => facts.push(id),
+            "ta" => {
+                calls.push(("prospective/update_task", json!({ "id": id, "patch": { "status": "dropped" } })))
             }
-            ("go", false) => {
-                calls
-                    .push(("prospective/update_goal", json!({ "id": id, "patch": { "status": "dropped" } })));
+            "go" => {
+                calls.push(("prospective/update_goal", json!({ "id": id, "patch": { "status": "dropped" } })))
             }
-            ("tr", false) => calls.push(("prospective/remove_trigger", json!({ "id": id }))),
-            ("en", false) => calls.push(("graph/delete_entity", json!({ "id": id }))),
-            ("ed", false) => {
+            "tr" => calls.push(("prospective/remove_trigger", json!({ "id": id }))),
+            "en" => calls.push(("graph/delete_entity", json!({ "id": id }))),
+            "ed" => {
                 return Err(Refusal::invalid(format!(
-                    "{id} is an edge: it has an end in time and is not hidden"
+                    "{id} is an edge: it ends at a time and is not hidden"
                 ))
                 .hint("athena call graph/invalidate_edge, or --purge to erase it"));
             }
-            ("pr", false) => {
+            "pr" => {
                 return Err(Refusal::invalid(format!("{id} is a procedure: it is archived by its name"))
                     .hint("athena call procedural/archive, or --purge to erase it"));
             }
-            ("run", _) => {
-                return Err(Refusal::invalid(format!("{id} is the record of a run, no memory"))
-                    .hint("it goes with the memories it quotes when those are erased; athena undo takes back what it did"));
-            }
-            _ => {
-                return Err(Refusal::invalid(format!("{id} is no memory's id")).hint(
-                    "ids begin with ep_, fa_, ta_, go_, tr_, en_, ed_ or pr_; athena recall shows them",
-                ));
-            }
+            _ => return Err(no_memory(id)),
         }
     }
-    let mode = if purge { "erase" } else { "hide" };
     if !episodes.is_empty() {
-        calls.push(("episodic/forget", json!({ "sel": { "ids": episodes }, "mode": mode })));
+        calls.push(("episodic/forget", json!({ "sel": { "ids": episodes }, "mode": "hide" })));
     }
     if !facts.is_empty() {
-        calls.push(("semantic/discard", json!({ "ids": facts, "mode": mode })));
-    }
-    if !others.is_empty() {
-        calls.push(("store/erase_items", json!({ "ids": others })));
+        calls.push(("semantic/discard", json!({ "ids": facts, "mode": "hide" })));
     }
     Ok(calls)
+}
+
+/// Why an id cannot be forgotten, and what to do instead.
+fn no_memory(id: &str) -> Refusal {
+    if id.starts_with("run_") {
+        return Refusal::invalid(format!("{id} is the record of a run, no memory")).hint(
+            "it goes with the memories it quotes when those are erased; athena undo takes back what it did",
+        );
+    }
+    Refusal::invalid(format!("{id} is no memory's id"))
+        .hint("ids begin with ep_, fa_, ta_, go_, tr_, en_, ed_ or pr_; athena recall shows them")
 }
 
 #[cfg(test)]
@@ -121,10 +124,8 @@ mod tests {
             "semantic/discard",
         ];
         assert_eq!(hidden, expected);
-        assert_eq!(
-            ops(&["ta_1", "ed_1", "pr_1", "ep_1"], true).unwrap(),
-            ["episodic/forget", "store/erase_items"]
-        );
+        assert_eq!(ops(&["ta_1", "ed_1", "pr_1", "ep_1"], true).unwrap(), ["store/erase_items"]);
+        assert_eq!(ops(&["ta_1", "run_1"], true).unwrap_err().code, Code::Invalid);
         for id in ["ed_1", "pr_1", "run_1", "nonsense"] {
             let refusal = ops(&[id], false).unwrap_err();
             assert!(refusal.code == Code::Invalid && !refusal.hint.is_empty(), "{refusal}");

@@ -91,23 +91,23 @@ async fn erase(house: &House, cx: &Context, op: EraseScope) -> Result<Answer, Re
 /// Most items of one erasure.
 const ERASED: usize = 1_000;
 
-/// The tombstone first: what it asks for is then carried out, now or, after a crash, at the next start.
+/// The tombstones first: what they ask for is then carried out, now or, after a crash, at the next start. Episodes and facts are
+/// erased by their own layers, whose folds know what to do.
 async fn erase_items(house: &House, cx: &Context, op: EraseItems) -> Result<Answer, Refusal> {
     if op.ids.is_empty() || op.ids.len() > ERASED {
         return Err(Refusal::invalid(format!("1 to {ERASED} items at once")).at("ids"));
     }
+    let of = |layer: Layer| op.ids.iter().filter(|id| Layer::of(id) == Some(layer)).collect::<Vec<_>>();
+    let (episodes, facts) = (of(Layer::Episodic), of(Layer::Semantic));
+    let own = |id: &Id| matches!(Layer::of(id), Some(Layer::Episodic | Layer::Semantic));
+    let wanted: Vec<Id> = op.ids.iter().filter(|id| !own(id)).cloned().collect();
     house.read_side.reached(house.read_side.head()).await?;
-    let (library, caller, wanted) = (house.read_side.library.clone(), reading(cx, &cx.scope), op.ids);
+    let (library, caller) = (house.read_side.library.clone(), reading(cx, &cx.scope));
     let ids = tokio::task::spawn_blocking(move || {
         let mut ids = Vec::new();
-        for (n, id) in wanted.into_iter().enumerate() {
-            if matches!(Layer::of(&id), Some(Layer::Episodic | Layer::Semantic)) {
-                return Err(Refusal::invalid(format!("{id} is erased by its own layer"))
-                    .at(format!("ids[{n}]"))
-                    .hint("episodic/forget or semantic/discard with mode erase; or athena forget --purge"));
-            }
+        for id in wanted {
             if !library.holds(&caller, &id)? {
-                return Err(Refusal::not_found(format!("there is no {id}")).at(format!("ids[{n}]")));
+                return Err(Refusal::not_found(format!("there is no {id} in this scope")).at("ids"));
             }
             if id.prefix() == "en" {
                 ids.extend(library.edges_of(&caller, &id)?);
@@ -116,14 +116,24 @@ async fn erase_items(house: &House, cx: &Context, op: EraseItems) -> Result<Answ
         }
         ids.sort();
         ids.dedup();
-        Ok(ids)
+        Ok::<Vec<Id>, Refusal>(ids)
     })
     .await
     .map_err(|error| Refusal::internal(error.to_string()))??;
-    let noted = house.follow(cx, "erased", "store/note_items_erased", json!({"ids": ids})).await?;
-    let seq = noted.seq.unwrap_or(0);
+    let (mut changed, mut seq) = (ids.len() as u64, 0);
+    let calls = [
+        ("store/note_items_erased", ids.is_empty(), json!({"ids": ids})),
+        ("episodic/forget", episodes.is_empty(), json!({"sel": {"ids": episodes}, "mode": "erase"})),
+        ("semantic/discard", facts.is_empty(), json!({"ids": facts, "mode": "erase"})),
+    ];
+    for (op, _, params) in calls.into_iter().filter(|(_, empty, _)| !empty) {
+        let done = house.follow(cx, op, op, params).await?;
+        changed +=
+            ["matched", "changed"].iter().find_map(|name| done.value.get(*name)?.as_u64()).unwrap_or(0);
+        seq = seq.max(done.seq.unwrap_or(0));
+    }
     house.erasure.settle().await?;
-    Ok(Answer { seq: Some(seq), ..answer(ItemsErasedDone { changed: ids.len() as u64, seq })? })
+    Ok(Answer { seq: Some(seq), ..answer(ItemsErasedDone { changed, seq })? })
 }
 
 /// Whether a key's subject (a project, or a person within one) lies in a scope.

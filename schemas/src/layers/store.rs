@@ -196,8 +196,8 @@ impl Operation for EraseScope {
     };
 }
 
-/// Erase tasks, goals, triggers, entities with their edges, edges and procedures for ever: the keys of the events that tell of
-/// them are destroyed. Episodes and facts are erased by their own layers.
+/// Erase items of any layer for ever: episodes, facts, tasks, goals, triggers, entities with their edges, edges, procedures. The
+/// keys of the events that tell of them are destroyed.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EraseItems {

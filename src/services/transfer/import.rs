@@ -151,9 +151,14 @@ async fn one_by_one(
     Ok(())
 }
 
-/// Operations whose layers do not recognise an item they have.
-const NOT_RECOGNISED: [&str; 4] =
-    ["prospective/create_goal", "prospective/create_task", "prospective/register_trigger", "graph/add_edge"];
+/// Operations whose layers do not recognise an item they have, or complete it anew.
+const NOT_RECOGNISED: [&str; 5] = [
+    "prospective/create_goal",
+    "prospective/create_task",
+    "prospective/register_trigger",
+    "graph/add_entity",
+    "graph/add_edge",
+];
 
 /// What recognises such an item: the call that would make it.
 fn mark(op: &str, params: &Value) -> String {
