@@ -320,7 +320,7 @@ async fn speak_mcp(
     front: Attended<mcp::Front>,
 ) -> std::io::Result<()> {
     use rmcp::ServiceExt;
-    match front.serve((lines.into_inner(), out)).await {
+    match Box::pin(front.serve((lines.into_inner(), out))).await {
         Ok(running) => {
             let _ = running.waiting().await;
         }

@@ -1,5 +1,7 @@
 //! What the lines of a file are: our own export, Markdown, the reference memory server's, and mem0's dump.
 
+#![expect(clippy::indexing_slicing, reason = "indexing a JSON value answers null where there is nothing")]
+
 use athena_schemas::id::Id;
 use athena_schemas::layers::store::{Format, Rejected};
 use athena_schemas::refusal::{Code, Refusal};
