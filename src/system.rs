@@ -168,6 +168,7 @@ impl System {
         let sandbox = sandbox(&options.config.sandbox)?;
         let learnt = Arc::new(Learnt(read_side.library.clone()));
         let toolbox = Arc::new(Toolbox::with_skills(upstreams.clone(), learnt));
+        sandbox.expect(&toolbox.namespaces());
         let runs = Arc::new(Runs::new(RunParts {
             log: log.clone(),
             sealer: sealer.clone(),

@@ -48,6 +48,8 @@ pub enum ToWorker {
         /// The run's clock from now on, milliseconds since 1970.
         clock_ms: u64,
     },
+    /// The globals that the job will probably have, while nobody waits; not answered.
+    Prepare(Vec<Namespace>),
 }
 
 /// One execution.
@@ -69,6 +71,8 @@ pub struct Job {
     pub limits: Limits,
     /// Names under which tools are reachable as globals: `athena` and each upstream server, with the paths of their tools.
     pub namespaces: Vec<Namespace>,
+    /// Whether they are those the worker was prepared with, and left out here.
+    pub prepared: bool,
 }
 
 /// A global object whose members are tools, such as `athena.semantic.search` or `github.create_issue`.

@@ -369,6 +369,7 @@ impl Inner {
         recorder: &mut Recorder,
     ) -> Result<Tape, Refusal> {
         let namespaces = self.parts.surface.namespaces(cx);
+        self.parts.sandbox.expect(&namespaces);
         let surface = serde_json::to_string(&*namespaces)
             .map_err(|error| Refusal::internal(format!("the globals: {error}")))?;
         let state = session.map_or_else(|| "{}".to_owned(), |session| session.state().json);

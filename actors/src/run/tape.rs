@@ -224,6 +224,7 @@ impl Tape {
             clock_ms: self.started.clock_ms,
             limits: self.started.limits,
             namespaces: self.namespaces.clone(),
+            prepared: false,
         }
     }
 

@@ -22,7 +22,7 @@ pub use exit::{Death, Exit};
 pub use pool::{Place, Pool, Sandbox, Settings};
 
 use athena_schemas::refusal::{Code, Refusal};
-use athena_schemas::wire::{Assessment, FromWorker, Job, Language, Ready, ToWorker};
+use athena_schemas::wire::{Assessment, FromWorker, Job, Language, Namespace, Ready, ToWorker};
 use channel::Channel;
 use spawn::Process;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Worker {
     channel: Channel,
     process: Option<Box<dyn Process>>,
     ready: Ready,
+    /// The globals it was given while it waited.
+    prepared: Arc<[Namespace]>,
     place: Arc<Place>,
 }
 
@@ -60,7 +62,7 @@ impl Worker {
         if let Some(before) = self.process.replace(process) {
             drop(before.end(Duration::ZERO));
         }
-        (self.channel, self.ready) = (channel, ready);
+        (self.channel, self.ready, self.prepared) = (channel, ready, Arc::new([]));
         self
     }
 
@@ -92,7 +94,11 @@ impl Worker {
     ///
     /// # Errors
     /// When the worker is gone or the job does not fit a frame.
-    pub fn start(&mut self, job: Job) -> Result<(), Broken> {
+    pub fn start(&mut self, mut job: Job) -> Result<(), Broken> {
+        if !self.prepared.is_empty() && *self.prepared == *job.namespaces {
+            job.prepared = true;
+            job.namespaces.clear();
+        }
         self.send(&ToWorker::Run(Box::new(job)))
     }
 

@@ -7,11 +7,11 @@ use super::spawn::{Process, Spawn};
 use super::{Channel, Worker};
 use crate::handle::Slot;
 use athena_schemas::refusal::{Code, Refusal};
-use athena_schemas::wire::{FromWorker, Ready};
+use athena_schemas::wire::{FromWorker, Namespace, Ready, ToWorker};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -21,6 +21,9 @@ const START: Duration = Duration::from_secs(10);
 const HEALTH: Duration = Duration::from_secs(5);
 /// The pause after a worker that did not start.
 const BACKOFF: Duration = Duration::from_millis(500);
+
+/// The pause before a worker is made while others stand ready: the answer of the run that gave up its place leaves first.
+const LULL: Duration = Duration::from_millis(3);
 
 /// How many of everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ struct Shared {
     nested: Arc<Semaphore>,
     waiting: AtomicUsize,
     busy: AtomicUsize,
+    /// The globals that runs had last.
+    globals: RwLock<Arc<[Namespace]>>,
     pool: Slot<Message>,
 }
 
@@ -64,6 +69,7 @@ pub struct Idle {
     channel: Channel,
     process: Box<dyn Process>,
     ready: Ready,
+    prepared: Arc<[Namespace]>,
 }
 
 /// A place among the runs that are at work. Giving it up makes the pool refill.
@@ -98,6 +104,7 @@ impl Sandbox {
                 nested: Arc::new(Semaphore::new(settings.concurrent)),
                 waiting: AtomicUsize::new(0),
                 busy: AtomicUsize::new(0),
+                globals: RwLock::new(Arc::new([])),
                 pool: Slot::new("the sandbox pool"),
             }),
         }
@@ -123,11 +130,18 @@ impl Sandbox {
     pub async fn python(&self, worker: Worker) -> Worker {
         let Some(python) = &self.shared.python else { return worker };
         match self.shared.start(&**python).await {
-            Ok(Idle { channel, process, ready }) => worker.replaced(channel, process, ready),
+            Ok(Idle { channel, process, ready, .. }) => worker.replaced(channel, process, ready),
             Err(why) => {
                 tracing::debug!(why, "no interpreter of the host");
                 worker
             }
+        }
+    }
+
+    /// The globals of runs to come: workers are prepared with them while they wait.
+    pub fn expect(&self, globals: &Arc<[Namespace]>) {
+        if !Arc::ptr_eq(&self.shared.globals(), globals) {
+            *self.shared.globals.write().unwrap_or_else(PoisonError::into_inner) = globals.clone();
         }
     }
 
@@ -163,12 +177,25 @@ impl Sandbox {
             self.shared.refill();
         }
         metrics::histogram!("athena_sandbox_wait_seconds").record(asked.elapsed().as_secs_f64());
-        let Idle { channel, process, ready } = idle;
-        Ok(Worker { channel, process: Some(process), ready, place: Arc::new(place) })
+        let Idle { channel, process, ready, prepared } = idle;
+        Ok(Worker { channel, process: Some(process), ready, prepared, place: Arc::new(place) })
+    }
+}
+
+impl Idle {
+    /// Gives it the globals that its run will probably have; one that cannot take them is found out when it is taken.
+    fn prepare(&mut self, globals: Arc<[Namespace]>) {
+        if !globals.is_empty() && self.channel.send(&ToWorker::Prepare(globals.to_vec())).is_ok() {
+            self.prepared = globals;
+        }
     }
 }
 
 impl Shared {
+    fn globals(&self) -> Arc<[Namespace]> {
+        self.globals.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn shelf(&self) -> std::sync::MutexGuard<'_, VecDeque<Idle>> {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,7 +247,7 @@ impl Shared {
             Ok(Ok(FromWorker::Ready(mut ready))) => {
                 ready.layers.extend(spawned.layers.iter().map(|&layer| layer.to_owned()));
                 metrics::histogram!("athena_sandbox_start_seconds").record(begun.elapsed().as_secs_f64());
-                Ok(Idle { channel, process: spawned.process, ready })
+                Ok(Idle { channel, process: spawned.process, ready, prepared: Arc::new([]) })
             }
             Ok(Ok(_)) => Err("it did not say that it is ready".into()),
             Ok(Err(broken)) => {
@@ -311,12 +338,15 @@ impl Refilling {
         while idle + self.making < self.sandbox.shared.settings.warm {
             self.making += 1;
             let (shared, myself) = (self.sandbox.shared.clone(), myself.clone());
-            let pause = self.failed.then_some(BACKOFF);
+            let pause = if self.failed { Some(BACKOFF) } else { (idle > 0).then_some(LULL) };
             tokio::spawn(async move {
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;
                 }
-                let made = shared.start(&*shared.spawn).await;
+                let mut made = shared.start(&*shared.spawn).await;
+                if let Ok(idle) = &mut made {
+                    idle.prepare(shared.globals());
+                }
                 let ok = made.is_ok();
                 match made {
                     Ok(idle) => shared.shelf().push_back(idle),

@@ -45,12 +45,19 @@ impl Peer {
             layers: vec![],
             engines: vec!["script 1".into()],
         }));
+        let mut prepared = Vec::new();
         loop {
             match self.recv()? {
                 ToWorker::Analyze { code, .. } => {
                     self.send(&FromWorker::Analysis(Box::new(assess(&code))));
                 }
-                ToWorker::Run(job) => return Some(*job),
+                ToWorker::Prepare(namespaces) => prepared = namespaces,
+                ToWorker::Run(mut job) => {
+                    if job.prepared {
+                        job.namespaces = prepared;
+                    }
+                    return Some(*job);
+                }
                 ToWorker::Answer { .. } => panic!("an answer before the job"),
             }
         }

@@ -207,7 +207,7 @@ impl Host {
             Ok(ToWorker::Answer { call, result, clock_ms }) => Ok(Answer { call, result, clock_ms }),
             Err(LinkError::TimedOut) => Err(self.doom(timed_out("wall time", self.limits.wall_ms))),
             // A second job, or a socket that failed or closed: nobody is left to run for.
-            Ok(ToWorker::Analyze { .. } | ToWorker::Run(_)) | Err(_) => leave(),
+            Ok(ToWorker::Analyze { .. } | ToWorker::Prepare(_) | ToWorker::Run(_)) | Err(_) => leave(),
         }
     }
 }

@@ -130,13 +130,24 @@ fn serve(mut link: Link, engines: &mut Engines, layers: &Layers) -> ! {
     let mut reply = link.send(&FromWorker::Ready(ready));
     // Always, and not only while nobody asks: all code begins in the same engine.
     engines.rehearse();
+    let mut prepared = Vec::new();
     loop {
         let frame = reply.and_then(|()| link.receive::<ToWorker>(None));
         reply = match frame {
             Ok(ToWorker::Analyze { language, code }) => {
                 link.send(&FromWorker::Analysis(Box::new(analysis::assess(language, &code))))
             }
-            Ok(ToWorker::Run(job)) => run(link, engines, &job),
+            Ok(ToWorker::Prepare(namespaces)) => {
+                engines.quickjs.prepare(&namespaces);
+                prepared = namespaces;
+                Ok(())
+            }
+            Ok(ToWorker::Run(mut job)) => {
+                if job.prepared {
+                    job.namespaces = prepared;
+                }
+                run(link, engines, &job)
+            }
             // An answer to nothing.
             Ok(ToWorker::Answer { .. }) => Ok(()),
             Err(LinkError::Closed) => process::exit(0),

@@ -19,6 +19,23 @@ fn a_worker_is_ready_in_its_jail_and_ends_with_its_socket() {
 }
 
 #[test]
+fn a_worker_that_was_prepared_does_what_any_other_does() {
+    for (language, code) in [
+        (
+            Language::JavaScript,
+            "[Object.keys(globalThis), Object.keys(athena.semantic), await github.create_issue({ title: 'x' })]",
+        ),
+        (Language::JavaScript, "return athena.semantics.search({})"),
+        (Language::JavaScript, "return [Math.random(), crypto.randomUUID()]"),
+        (Language::Python, "[athena.semantic.search(query='x'), input['n']]"),
+        (Language::Python, "athena.semantics.search(query='x')"),
+    ] {
+        let (plain, prepared) = (run(language, code), support::run_prepared(job(language, code)));
+        assert_eq!((plain.finish.result, plain.calls), (prepared.finish.result, prepared.calls), "{code}");
+    }
+}
+
+#[test]
 fn the_value_of_a_script() {
     for (code, expected) in [
         ("1 + 1", json!(2)),

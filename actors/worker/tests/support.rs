@@ -253,6 +253,7 @@ pub(crate) fn job(language: Language, code: &str) -> Job {
                 members: vec![("create_issue".into(), "github/create_issue".into())],
             },
         ],
+        prepared: false,
     }
 }
 
@@ -264,6 +265,14 @@ pub(crate) fn run(language: Language, code: &str) -> Trace {
 /// Runs a job against the same server.
 pub(crate) fn run_job(job: Job) -> Trace {
     Worker::start(&[]).run(job, echo).unwrap_or_else(|status| panic!("the worker died: {status}"))
+}
+
+/// The same with a worker that was told the globals before.
+pub(crate) fn run_prepared(mut job: Job) -> Trace {
+    let mut worker = Worker::start(&[]);
+    worker.link.send(&ToWorker::Prepare(std::mem::take(&mut job.namespaces))).unwrap();
+    job.prepared = true;
+    worker.run(job, echo).unwrap_or_else(|status| panic!("the worker died: {status}"))
 }
 
 /// Answers a call with itself; `semantic/store` is refused, `files/module` gives a small module.

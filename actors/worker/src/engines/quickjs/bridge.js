@@ -252,11 +252,14 @@
   // ---- One run ---------------------------------------------------------------------------------------------------------
 
   let session;
-  const begin = (input, state, namespaces) => {
+  // The tools are known before the run is, and there are many.
+  let namespaces = [];
+  const prepare = (json) => { namespaces = parse(json); };
+  const begin = (input, state) => {
     expose("input", parse(input));
     session = { __proto__: null, state: parse(state) };
     expose("session", Object.seal(session));
-    for (const { name, tree } of parse(namespaces)) namespace(name, setPrototypeOf(tree, null));
+    for (const { name, tree } of namespaces) namespace(name, setPrototypeOf(tree, null));
   };
   // The value and the state leave as JSON; both may run the agent's own toJSON and getters.
   const outcome = (value) => stringify(value) ?? "null";
@@ -285,5 +288,5 @@
     return ["Error", "the code threw " + shown, ""];
   };
 
-  return { __proto__: null, begin, deliver, outcome, state, describe };
+  return { __proto__: null, prepare, begin, deliver, outcome, state, describe };
 });

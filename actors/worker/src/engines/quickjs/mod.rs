@@ -46,6 +46,7 @@ impl Door {
 
 /// Functions of the bridge, kept between its evaluation and the run.
 struct Bridge {
+    prepare: Persistent<Function<'static>>,
     begin: Persistent<Function<'static>>,
     deliver: Persistent<Function<'static>>,
     outcome: Persistent<Function<'static>>,
@@ -83,13 +84,20 @@ impl QuickJs {
 }
 
 impl QuickJs {
+    /// Takes the globals of a run, before it or with it.
+    pub(crate) fn prepare(&self, namespaces: &[Namespace]) {
+        self.tools.load(namespaces);
+        let prepared = self
+            .context
+            .with(|ctx| self.bridge.prepare.clone().restore(&ctx)?.call::<_, ()>((self.tools.tree(),)));
+        // It reads JSON that was written here.
+        debug_assert!(prepared.is_ok(), "{prepared:?}");
+    }
+
     /// Goes the way of a run, from source to JSON, without a host, a session or a trace that code could find.
     pub(crate) fn rehearse(&mut self) -> Result<String, String> {
         let emitted = script::emit_run(Language::TypeScript, REHEARSAL).map_err(|fault| fault.message)?;
-        self.tools.load(
-            &[Namespace { name: "athena".into(), members: vec![("a.b".into(), "a/b".into())] }],
-            [0; 32],
-        );
+        self.prepare(&[Namespace { name: "athena".into(), members: vec![("a.b".into(), "a/b".into())] }]);
         let rehearsed = self.context.with(|ctx| {
             let (module, _) = Module::declare(ctx.clone(), REHEARSED, emitted.code)?.eval()?;
             while ctx.execute_pending_job() {}
@@ -99,7 +107,7 @@ impl QuickJs {
             let value = promise.result::<Value<'_>>().unwrap_or(Err(rquickjs::Error::Unknown))?;
             self.bridge.outcome.clone().restore(&ctx)?.call::<_, String>((value,))
         });
-        self.tools.load(&[], [0; 32]);
+        self.prepare(&[]);
         rehearsed.map_err(|error| error.to_string())
     }
 }
@@ -114,6 +122,7 @@ fn install(ctx: &Ctx<'_>, door: &Door, tools: &natives::Tools) -> rquickjs::Resu
     let keep =
         |name: &str| Ok::<_, rquickjs::Error>(Persistent::save(ctx, bridge.get::<_, Function<'_>>(name)?));
     Ok(Bridge {
+        prepare: keep("prepare")?,
         begin: keep("begin")?,
         deliver: keep("deliver")?,
         outcome: keep("outcome")?,
@@ -147,10 +156,13 @@ impl Engine for QuickJs {
     fn run(&mut self, job: &Job, host: &SharedHost) -> Outcome {
         *self.door.0.borrow_mut() = Some(Rc::clone(host));
         self.runtime.set_memory_limit((job.limits.memory_mb as usize) << 20);
-        self.tools.load(&job.namespaces, job.seed);
+        if !job.prepared {
+            self.prepare(&job.namespaces);
+        }
+        self.tools.seed(job.seed);
         self.context.with(|ctx| {
             let run = Run { ctx: &ctx, bridge: &self.bridge, places: &self.places, host };
-            let result = run.whole(job, &self.tools);
+            let result = run.whole(job);
             let state = run.state().unwrap_or_else(|_| job.state.clone());
             let result = match host.borrow_mut().verdict() {
                 // However the code ended after its time: the limit is what ended it.
@@ -172,12 +184,12 @@ struct Run<'a, 'js> {
 
 impl<'js> Run<'_, 'js> {
     /// From source to JSON.
-    fn whole(&self, job: &Job, tools: &natives::Tools) -> Result<String, Fault> {
+    fn whole(&self, job: &Job) -> Result<String, Fault> {
         let emitted = script::emit_run(job.language, &job.code)?;
         let code = emitted.code.clone();
         self.places.add(MAIN, emitted);
         let begin = self.function(&self.bridge.begin)?;
-        self.catch(begin.call::<_, ()>((job.input.as_str(), job.state.as_str(), tools.tree())))?;
+        self.catch(begin.call::<_, ()>((job.input.as_str(), job.state.as_str())))?;
         let declared = self.catch(Module::declare(self.ctx.clone(), MAIN, code))?;
         let (module, loaded) = self.catch(declared.eval())?;
         self.settle(&loaded)?;

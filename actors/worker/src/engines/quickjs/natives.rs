@@ -24,8 +24,8 @@ struct Loaded {
 }
 
 impl Tools {
-    /// Takes over a job's namespaces and seed.
-    pub(super) fn load(&self, namespaces: &[Namespace], seed: [u8; 32]) {
+    /// Takes over a job's namespaces.
+    pub(super) fn load(&self, namespaces: &[Namespace]) {
         let trees: Vec<Json> = namespaces
             .iter()
             .map(|space| serde_json::json!({ "name": space.name, "tree": tree(&space.members) }))
@@ -34,11 +34,12 @@ impl Tools {
             .iter()
             .flat_map(|space| space.members.iter().map(|(path, _)| format!("{}.{path}", space.name)))
             .collect();
-        *self.0.borrow_mut() = Loaded {
-            tree: Json::Array(trees).to_string(),
-            names,
-            random: Some((Stream::new(&seed, "math"), Stream::new(&seed, "crypto"))),
-        };
+        *self.0.borrow_mut() = Loaded { tree: Json::Array(trees).to_string(), names, random: None };
+    }
+
+    /// Takes over a job's seed.
+    pub(super) fn seed(&self, seed: [u8; 32]) {
+        self.0.borrow_mut().random = Some((Stream::new(&seed, "math"), Stream::new(&seed, "crypto")));
     }
 
     /// The namespaces as the bridge reads them, JSON.
