@@ -65,15 +65,26 @@ fn stride_t18() {
         );
     }
     assert!(store.events(Some("procedural.learned")).is_empty());
-    // Learnt by a person, hostile code is judged again when it is executed.
+    // Hostile code is not learnt by a person either: it could never run.
     let learn =
         json!({"name": "evil", "language": "javascript", "description": "d", "code": "return eval('1')"});
     let calls = store.calls(&[
         json!({"op": "procedural/learn", "params": learn}),
         json!({"op": "procedural/execute", "params": {"name": "evil", "args": {}}}),
     ]);
-    assert_eq!(calls[0]["ok"], true, "{}", calls[0]);
-    assert_ne!(calls[1]["result"]["ok"], true, "{}", calls[1]);
+    assert_eq!(
+        (&calls[0]["ok"], &calls[0]["error"]["code"]),
+        (&json!(false), &json!("denied")),
+        "{}",
+        calls[0]
+    );
+    assert_eq!(
+        (&calls[1]["ok"], &calls[1]["error"]["code"]),
+        (&json!(false), &json!("not_found")),
+        "{}",
+        calls[1]
+    );
+    assert!(store.events(Some("procedural.learned")).is_empty());
 }
 
 /// Memory poisoning: instructions out of a web page are stored as facts and events by code that does not say where they came from.
