@@ -122,7 +122,9 @@ fn stride_e13() {
         learn("widen", "return await athena.semantic.search({ query: 'vault' }, { scope: { project: 'secret' } })"),
         learn("yes", "return await callMCPTool('approval/list', {})"),
     ]);
-    assert!(calls.iter().all(|call| call["ok"] == true), "{calls:#?}");
+    // What would ask for its own approval is not even learnt.
+    assert_eq!(calls[4]["error"]["code"], "denied", "{}", calls[4]);
+    assert!(calls[..4].iter().all(|call| call["ok"] == true), "{calls:#?}");
     let mut agent =
         Mcp::with(store.command(&["serve", "--project", "p"]).stderr(std::process::Stdio::null()));
     let mut run = |name: &str| {
@@ -130,10 +132,8 @@ fn stride_e13() {
     };
     let looked = run("look");
     assert!(looked.contains("the vault is empty") && !looked.contains("mirror"), "{looked}");
-    for name in ["widen", "yes"] {
-        let answer = run(name);
-        assert!(answer.contains("\"ok\":false") && !answer.contains("mirror"), "{name}: {answer}");
-    }
+    let widened = run("widen");
+    assert!(widened.contains("\"ok\":false") && !widened.contains("mirror"), "{widened}");
 }
 
 /// Runs that start runs: a procedure that executes itself, and code that starts a run past its own limits. Depth ends it, and code
