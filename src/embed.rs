@@ -38,9 +38,8 @@ pub fn worker() {
     if arguments.next_if(|first| first == athena_worker::WORKER).is_some() {
         athena_worker::main(arguments);
     }
-    if let Some(first) = arguments.next() {
-        athena_actors::upstream::keeper::enter(&first, arguments);
-    }
+    let first = arguments.next().unwrap_or_default();
+    athena_actors::upstream::keeper::enter(&first, arguments);
 }
 
 /// An open store.

@@ -1,15 +1,18 @@
 //! What one part needs of another, where neither knows the other: small adapters, each a trait of the needing part.
 
 use crate::clock::Clock;
-use crate::toolbox::Toolbox;
+use crate::toolbox::{Advice, Toolbox};
 use athena_actors::layer::LayerHandle;
+use athena_actors::layers::meta;
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Surface, Tokenize};
 use athena_actors::upstream::pins::Pins;
 use athena_actors::upstream::{Ledger, Upstreams};
-use athena_schemas::context::{Caller, Context, Scope};
+use athena_projections::library::Library;
+use athena_schemas::context::{Caller, Context, Party, Scope};
 use athena_schemas::id::CommandId;
+use athena_schemas::layers::meta::{Advise, Command as MetaCommand};
 use athena_schemas::layers::run;
 use athena_schemas::layers::upstream::{Command, Entrust, Entrusted, Note, Observe, Verdict};
 use athena_schemas::ports::BoxFuture;
@@ -17,7 +20,9 @@ use athena_schemas::refusal::Refusal;
 use athena_schemas::surface::Effect;
 use athena_schemas::wire::Namespace;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A context of Athena's own, now.
 pub(crate) fn own(clock: &dyn Clock) -> Context {
@@ -114,6 +119,49 @@ impl Ledger for Pinned {
             let command = Command::Entrust(Entrust { server: server.to_owned(), credentials });
             self.pins.decide(own(&*self.clock), command, None).await.map(drop)
         })
+    }
+}
+
+/// Advice that may wait to be recorded; beyond that, searches go unrecorded.
+const ADVICE_MAX: usize = 64;
+
+/// What worked before, as the toolbox sees it: kept by the meta layer, added up by the read side.
+pub(crate) struct Worked {
+    layer: LayerHandle<meta::State>,
+    library: Arc<Library>,
+    room: Arc<Semaphore>,
+}
+
+impl Worked {
+    pub(crate) fn new(layer: LayerHandle<meta::State>, library: Arc<Library>) -> Self {
+        Self { layer, library, room: Arc::new(Semaphore::new(ADVICE_MAX)) }
+    }
+}
+
+impl Advice for Worked {
+    fn favoured(&self, cx: &Context, words: &[String]) -> HashMap<String, f64> {
+        self.library.advice.favoured(cx, words).unwrap_or_else(|error| {
+            tracing::warn!(%error, "what worked before cannot be read");
+            HashMap::new()
+        })
+    }
+
+    fn advised(&self, cx: &Context, words: Vec<String>, ops: Vec<String>) {
+        // People look around; what they look at says nothing about what an agent's code will need.
+        if !matches!(cx.caller.party, Party::Agent | Party::Code) || ops.is_empty() {
+            return;
+        }
+        let Ok(permit) = self.room.clone().try_acquire_owned() else { return };
+        let cx = Context::new(cx.now_ms, cx.caller.clone(), cx.scope.clone(), cx.command.child("advice"));
+        let layer = self.layer.clone();
+        // Nobody waits for it: an answer is worth more than what may be learned from it.
+        tokio::spawn(async move {
+            let command = MetaCommand::Advise(Advise { words, ops });
+            if let Err(refusal) = layer.decide(cx, command, None).await {
+                tracing::debug!(%refusal, "a search for tools could not be recorded");
+            }
+            drop(permit);
+        });
     }
 }
 

@@ -281,8 +281,8 @@ impl athena_schemas::ports::Router for Router {
             let op = request.op.clone();
             let outcome = self.route(caller, request).await.map_err(crate::discreet::refusal);
             let ended = if outcome.is_ok() { "ok" } else { "refused" };
-            // What nobody offers is not counted: names that are made up would fill the memory.
-            if catalog::find(&op).is_some() {
+            // What nobody offers is not counted: names that are made up would fill the memory. A tool that answered is offered.
+            if catalog::find(&op).is_some() || outcome.is_ok() {
                 let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.parts.views.called(Called { op: &op, older, at_ms, took_us, ok: outcome.is_ok() });
             }

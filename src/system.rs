@@ -6,7 +6,7 @@
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::daemon::server::Custody;
-use crate::links::{Globals, Outside, Pinned, RunTokens, effect, own};
+use crate::links::{Globals, Outside, Pinned, RunTokens, Worked, effect, own};
 use crate::read_side::ReadSide;
 use crate::router::{Freshness, Parts, Router};
 use crate::services::House;
@@ -66,7 +66,7 @@ pub struct Options {
     pub master: MasterKey,
     /// Other MCP servers, besides those that were added to the store.
     pub upstreams: BTreeMap<String, Server>,
-    /// Whether runs are possible, and servers have keepers: a program that embeds Athena may not be its own worker.
+    /// Whether runs are possible: a program that embeds Athena may not be its own worker.
     pub sandbox: bool,
 }
 
@@ -154,7 +154,6 @@ impl System {
         let reasons = reasoner.is_some() && model.scheduled;
         let catalogues = options.folder.as_ref().map(|folder| folder.join("upstreams"));
         let upstreams = Upstreams::new(ledger, catalogues);
-        let upstreams = if options.sandbox { upstreams.keeping() } else { upstreams };
         let guard = Arc::new(guard(&layers, &options.config, &upstreams)?);
         let router = Router::new(Parts {
             layers: layers.clone(),
@@ -167,7 +166,8 @@ impl System {
         });
         let sandbox = sandbox(&options.config.sandbox)?;
         let learnt = Arc::new(Learnt(read_side.library.clone()));
-        let toolbox = Arc::new(Toolbox::with_skills(upstreams.clone(), learnt));
+        let worked = Arc::new(Worked::new(layers.meta.clone(), read_side.library.clone()));
+        let toolbox = Arc::new(Toolbox::with_skills(upstreams.clone(), learnt).advised_by(worked));
         sandbox.expect(&toolbox.namespaces());
         let runs = Arc::new(Runs::new(RunParts {
             log: log.clone(),

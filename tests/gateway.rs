@@ -312,6 +312,50 @@ fn a_front_without_a_daemon_has_the_store_to_itself() {
     assert!(text(&found.stdout).contains("the kettle is blue"), "{}", text(&found.stderr));
 }
 
+#[test]
+fn what_worked_after_a_search_is_learned_judged_and_shown() {
+    let house = House::with(&[("kit", "plain")]);
+    let mut mcp = Mcp::with(house.store.command(&["serve", "--profile", "legacy"]).stderr(Stdio::null()));
+    let usage = |op: &str| {
+        let used = house.store.json(&["call", "meta/usage"]);
+        used.as_array().unwrap().iter().find(|row| row["op"] == op).cloned().unwrap_or_default()
+    };
+    until("no advice is ever followed", || {
+        let found = mcp.call("search", json!({"query": "say the words again", "in": "tools"}));
+        assert!(found.to_string().contains("kit/echo"), "{found}");
+        let ran = mcp.call("execute", json!({"code": "return (await kit.echo({text: 'x'})).content"}));
+        assert_eq!(ran["value"], "x", "{ran}");
+        usage("tools/search")["recommended"]["followed"].as_u64() > Some(0)
+    });
+    let judged = usage("tools/search");
+    assert_eq!(
+        (&judged["recommended"]["missed"], &judged["recommended"]["accuracy"]),
+        (&json!(0), &json!(1.0))
+    );
+    assert!(judged["calls"].as_u64() > Some(0), "{judged}");
+    assert!(usage("kit/echo")["calls"].as_u64() > Some(0));
+
+    // An older name does what it did, and is counted where people look.
+    assert_eq!(mcp.call("execute_code", json!({"script": "return 41 + 1"}))["value"], 42);
+    assert_eq!(usage("run/execute")["older_names"], json!({"execute_code": 1}));
+    let rebuilt = house.store.run(&["replay", "--verify"]);
+    assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt.stderr));
+}
+
+#[test]
+fn tools_are_documented_in_three_forms() {
+    let house = House::with(&[("kit", "plain")]);
+    for (form, sign) in
+        [("markdown", "### kit/echo"), ("html", "<h2>kit/echo</h2>"), ("json", "\"kit/echo\"")]
+    {
+        let printed = house.store.run(&["docs", "kit", "--format", form]);
+        assert!(text(&printed.stdout).contains(sign), "{form}: {}", text(&printed.stderr));
+    }
+    assert!(text(&house.store.run(&["docs"]).stdout).contains("### semantic/search"));
+    let unknown = house.store.run(&["docs", "kitt"]);
+    assert!(text(&unknown.stderr).contains("kit"), "{}", text(&unknown.stderr));
+}
+
 /// `docs/gateway.md` says of each of the fifteen black-box tests what shows it: exactly what there is.
 #[test]
 fn the_table_of_black_box_tests_is_current() {

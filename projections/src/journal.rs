@@ -140,6 +140,7 @@ impl Journal {
                     p99_ms: quantile(99)?,
                     errors: calls.errors,
                     older_names: calls.older.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+                    recommended: None,
                 })
             })
             .collect()

@@ -4,6 +4,7 @@
 //! in time), [`search`] (finding them), [`library`] (all of it together), [`views`] (the answers, one file a layer) and
 //! [`evidence`] (what a decision needs to know).
 
+pub mod advice;
 pub mod agenda;
 pub mod approvals;
 pub mod audit;

@@ -2,6 +2,7 @@
 //!
 //! Adding a read model is one field and one line in [`Library::open`]; answering a layer's queries is one file in `views/`.
 
+use crate::advice::Advised;
 use crate::agenda::Agenda;
 use crate::approvals::Approvals;
 use crate::audit::Audit;
@@ -67,6 +68,8 @@ pub struct Library {
     pub commits: Commits,
     /// How items were rated.
     pub ratings: Ratings,
+    /// Which tools worked after which searches.
+    pub advice: Advised,
     /// Who read what, since the store was opened.
     pub journal: Journal,
     /// The read side of search.
@@ -116,6 +119,7 @@ impl Library {
         let insights = Insights::open(&store).map_err(failed)?;
         let passes = Passes::open(&store).map_err(failed)?;
         let proposals = Proposals::open(&store).map_err(failed)?;
+        let advice = Advised::open(&store).map_err(failed)?;
         phase("read models: tables");
         let repository = options.folder.as_ref().map(|folder| folder.join("procedures.git"));
         let versions = Versions::open(repository.as_deref())?;
@@ -133,10 +137,12 @@ impl Library {
             rows(&store, insights.clone()).map_err(failed)?,
             rows(&store, passes.clone()).map_err(failed)?,
             rows(&store, proposals.clone()).map_err(failed)?,
+            rows(&store, advice.clone()).map_err(failed)?,
             Shared::of(Box::new(versions)),
             Shared::of(Box::new(search)),
         ];
         Ok(Self {
+            advice,
             phases,
             approvals,
             audit,

@@ -460,37 +460,11 @@ fn begun(started: &Started, recorded: &Recorded) -> RunRow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Fed, id};
-    use athena_schemas::context::Scope;
+    use crate::testing::{Fed, id, started};
     use athena_schemas::layers::run::{
         Answered, Called, Effect, Event, Finished, Interrupted, List, Queries, SessionExpired, Sessions,
         Show, StateSaved, Waiting,
     };
-
-    fn started(run: &Id) -> Started {
-        Started {
-            run: run.clone(),
-            parent: None,
-            holds: Scope::default(),
-            language: Language::JavaScript,
-            code: Text::Inline("\n  return 1\n".into()),
-            code_hash: "ab".into(),
-            input: Text::Inline("null".into()),
-            seed: [0; 32],
-            clock_ms: 1,
-            limits: Limits::BALANCED,
-            session: None,
-            state: Text::Inline("{}".into()),
-            surface: Text::Inline("[]".into()),
-            risk: Risk::Low,
-            reasons: Vec::new(),
-            capabilities: Vec::new(),
-            tokenized: 0,
-            build: "0".into(),
-            jail: "full".into(),
-            engines: Vec::new(),
-        }
-    }
 
     fn finished(status: Status) -> Finished {
         Finished {

@@ -5,7 +5,10 @@ use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::envelope::{Draft, Family, Meta, Record};
 use athena_schemas::event::Event;
 use athena_schemas::id::{CommandId, EventId, Id};
+use athena_schemas::layers::run::{Started, Text};
 use athena_schemas::ports::{Projection, Recorded};
+use athena_schemas::risk::{Limits, Risk};
+use athena_schemas::wire::Language;
 use std::sync::Arc;
 
 pub(crate) struct Fed {
@@ -18,6 +21,32 @@ pub(crate) struct Fed {
 /// The `n`-th id of a kind.
 pub(crate) fn id(prefix: &str, n: u64) -> Id {
     Id::new(prefix, n, u128::from(n))
+}
+
+/// The start of a run of JavaScript.
+pub(crate) fn started(run: &Id) -> Started {
+    Started {
+        run: run.clone(),
+        parent: None,
+        holds: Scope::default(),
+        language: Language::JavaScript,
+        code: Text::Inline("\n  return 1\n".into()),
+        code_hash: "ab".into(),
+        input: Text::Inline("null".into()),
+        seed: [0; 32],
+        clock_ms: 1,
+        limits: Limits::BALANCED,
+        session: None,
+        state: Text::Inline("{}".into()),
+        surface: Text::Inline("[]".into()),
+        risk: Risk::Low,
+        reasons: Vec::new(),
+        capabilities: Vec::new(),
+        tokenized: 0,
+        build: "0".into(),
+        jail: "full".into(),
+        engines: Vec::new(),
+    }
 }
 
 impl Fed {
@@ -34,8 +63,21 @@ impl Fed {
 
     /// Records an event in a stream of its own.
     pub(crate) fn feed_to(&mut self, stream: &str, at_ms: u64, event: impl Into<Event>) {
-        let event = event.into();
-        let recorded = recorded(stream, self.log.len() as u64 + 1, at_ms, &self.scope, event);
+        self.take(stream, at_ms, None, event.into());
+    }
+
+    /// Records an event that a run's code led to.
+    pub(crate) fn feed_within(&mut self, run: &Id, at_ms: u64, event: impl Into<Event>) {
+        self.take("test", at_ms, Some(run.clone()), event.into());
+    }
+
+    fn take(&mut self, stream: &str, at_ms: u64, run: Option<Id>, event: Event) {
+        let mut recorded = recorded(stream, self.log.len() as u64 + 1, at_ms, &self.scope, event);
+        if run.is_some() {
+            let mut record = (*recorded.record).clone();
+            record.draft.meta.run = run;
+            recorded.record = Arc::new(record);
+        }
         self.log.push(recorded.clone());
         for projection in &mut self.projections {
             projection.apply(std::slice::from_ref(&recorded)).unwrap();

@@ -76,6 +76,28 @@ pub const ALIASES: &[Alias] = &[
     Alias { old: "retrieve", op: "rag/retrieve", renamed: &[("text", "query"), ("k", "limit")] },
 ];
 
+/// Older names of what lies outside the catalogue of operations, or is a tool of the front today.
+pub const OUTSIDE: &[Alias] = &[
+    Alias {
+        old: "execute_memory_code",
+        op: "run/execute",
+        renamed: &[("lang", "language"), ("script", "code")],
+    },
+    Alias { old: "execute_code", op: "run/execute", renamed: &[("lang", "language"), ("script", "code")] },
+    Alias { old: "discover_apis", op: "tools/search", renamed: &[("task", "query"), ("category", "path")] },
+    Alias { old: "search_apis", op: "tools/search", renamed: &[("task", "query")] },
+    Alias {
+        old: "get_api_docs",
+        op: "tools/definition",
+        renamed: &[("api", "path"), ("name", "path"), ("api_name", "path")],
+    },
+    Alias {
+        old: "find_apis_for_task",
+        op: "tools/find_apis_for_task",
+        renamed: &[("query", "task"), ("task_description", "task")],
+    },
+];
+
 /// The older name behind a call: bare, or with its layer (`semantic/recall_semantic`). A current name is none.
 pub fn find(op: &str) -> Option<&'static Alias> {
     if crate::catalog::find(op).is_some() {
@@ -86,7 +108,7 @@ pub fn find(op: &str) -> Option<&'static Alias> {
     let fits = |alias: &&Alias| {
         alias.old == name && layer.is_none_or(|layer| alias.op.split('/').next() == Some(layer))
     };
-    ALIASES.iter().find(fits)
+    ALIASES.iter().chain(OUTSIDE).filter(|alias| alias.op != op).find(fits)
 }
 
 impl Alias {
@@ -128,6 +150,22 @@ mod tests {
             assert!(crate::catalog::find(alias.op).is_some(), "{} leads to no operation", alias.old);
             assert!(crate::catalog::find(alias.old).is_none());
         }
+    }
+
+    #[test]
+    fn tools_of_the_first_description_lead_to_those_of_today() {
+        let respelt = |old: &str, params: Value| {
+            let alias = find(old).unwrap();
+            (alias.op, alias.params(params))
+        };
+        let docs = respelt("get_api_docs", json!({"name": "semantic/store", "path": "x"}));
+        assert_eq!(docs, ("tools/definition", json!({"path": "x"})));
+        assert_eq!(
+            respelt("execute_memory_code", json!({"script": "1"})),
+            ("run/execute", json!({"code": "1"}))
+        );
+        assert!(find("tools/find_apis_for_task").is_none() && find("run/execute").is_none());
+        assert!(OUTSIDE.iter().all(|alias| ALIASES.iter().all(|other| other.old != alias.old)));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod completions;
 mod config;
 mod daemon;
 mod demo;
+mod docs;
 mod doctor;
 mod exec;
 mod forget;
@@ -113,6 +114,8 @@ enum Command {
     Undo(undo::Undo),
     /// Find tools, memory operations and skills
     Search(memory::Search),
+    /// Print the documentation of the tools that code can call
+    Docs(docs::Docs),
     /// Read the event log, copy it, carry it elsewhere
     Log(log::Log),
     /// The keys that the log is sealed with
@@ -245,6 +248,7 @@ impl Command {
             Self::Privacy(command) => command.run(session).await,
             Self::Upstream(command) => command.run(session).await,
             Self::Search(command) => command.run(session).await,
+            Self::Docs(command) => command.run(session).await,
             Self::Log(command) => command.run(session).await,
             Self::Keys(command) => command.run(session).await,
             Self::Audit(command) => command.run(session).await,

@@ -55,8 +55,7 @@ pub(crate) async fn call(
         return not_a_tool(profile, name, &params);
     }
     if let Some(older) = legacy::find(name) {
-        let (op, params) = older.call(params);
-        let mut result = shown(asked.ask(op, params).await.map(|value| listed("result", value)));
+        let mut result = shown(asked.ask(older.name, params).await.map(|value| listed("result", value)));
         result.meta = Some(older.note());
         return Ok(result);
     }
@@ -295,12 +294,11 @@ mod tests {
     async fn an_older_tool_leads_to_its_successor_and_says_so() {
         let (answer, calls) =
             ask_in(Profile::Legacy, "execute_memory_code", json!({"code": "1", "lang": "ts"})).await;
-        assert_eq!(calls[0].op, "run/execute");
-        assert_eq!(calls[0].params, json!({"code": "1", "language": "ts"}));
+        assert_eq!(calls[0].op, "execute_memory_code", "the router knows it, respells and counts it");
         let note = serde_json::to_value(answer.unwrap().meta).unwrap();
         assert_eq!(note["deprecated"]["replacement"], "the tool execute");
         let (answer, calls) = ask_in(Profile::Legacy, "recall_semantic", json!({"text": "kettle"})).await;
-        assert_eq!(calls[0].op, "recall_semantic", "the router knows it, respells and counts it");
+        assert_eq!(calls[0].op, "recall_semantic");
         assert!(answer.unwrap().meta.is_some());
         let (_, calls) = ask("execute_memory_code", json!({"code": "1"})).await;
         assert!(calls.is_empty(), "only where the profile is chosen");

@@ -98,7 +98,12 @@ impl Erasure {
         if anew {
             self.read_side.rebuild(None).await?;
         } else {
-            let holding = [("runs", runs > 0), ("approvals", approvals > 0), ("audit", runs + approvals > 0)];
+            let holding = [
+                ("runs", runs > 0),
+                ("advice", runs > 0),
+                ("approvals", approvals > 0),
+                ("audit", runs + approvals > 0),
+            ];
             for (name, _) in holding.into_iter().filter(|(_, holds)| *holds) {
                 self.read_side.rebuild(Some(name)).await?;
             }

@@ -3,7 +3,7 @@
 use super::{Toolbox, house, tree};
 use athena_schemas::context::Context;
 use athena_schemas::refusal::{Code, Refusal};
-use athena_schemas::surface::markdown;
+use athena_schemas::surface::{Tool, markdown};
 use std::path::Path;
 
 impl Toolbox {
@@ -43,9 +43,13 @@ const SANDBOX: &str =
     "declare function callMCPTool(op: string, input?: unknown, options?: unknown): Promise<any>;\n";
 
 /// A form of the reference.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
 pub enum Form {
     /// For people.
+    #[default]
     Markdown,
     /// For a browser.
     Html,
@@ -55,11 +59,15 @@ pub enum Form {
 
 /// The reference of all operations that agents may call.
 pub fn reference(form: Form) -> String {
-    let tools = house();
+    written(form, "Operations", house().iter())
+}
+
+/// The reference of tools: each with its fields, its answer, its risk and an example.
+pub(super) fn written<'a>(form: Form, title: &str, tools: impl IntoIterator<Item = &'a Tool>) -> String {
     match form {
-        Form::Markdown => markdown::reference("Operations", &tools),
-        Form::Html => markdown::html("Operations of Athena", &tools),
-        Form::Json => format!("{:#}\n", markdown::json(&tools)),
+        Form::Markdown => markdown::reference(title, tools),
+        Form::Html => markdown::html(title, tools),
+        Form::Json => format!("{:#}\n", markdown::json(tools)),
     }
 }
 

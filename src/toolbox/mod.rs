@@ -26,6 +26,7 @@ use athena_schemas::wire::Namespace;
 use rank::Index;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Layers of the house itself, which are not on the agent's bus.
@@ -68,6 +69,27 @@ impl Skills for NoSkills {
     }
 }
 
+/// What is known of how searches went on.
+pub trait Advice: Send + Sync + 'static {
+    /// How well tools did after searches with these words, by their op, from 0 to 1.
+    fn favoured(&self, cx: &Context, words: &[String]) -> HashMap<String, f64>;
+
+    /// Notes which tools a search named. Returns at once.
+    fn advised(&self, cx: &Context, words: Vec<String>, ops: Vec<String>);
+}
+
+/// Nothing is known, and nothing noted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoAdvice;
+
+impl Advice for NoAdvice {
+    fn favoured(&self, _: &Context, _: &[String]) -> HashMap<String, f64> {
+        HashMap::new()
+    }
+
+    fn advised(&self, _: &Context, _: Vec<String>, _: Vec<String>) {}
+}
+
 /// All tools at one moment, with what was made of them.
 pub(crate) struct Shelf {
     generation: u64,
@@ -80,6 +102,7 @@ pub(crate) struct Shelf {
 pub struct Toolbox {
     upstreams: Upstreams,
     skills: Arc<dyn Skills>,
+    advice: Arc<dyn Advice>,
     house: Vec<Tool>,
     shelf: RwLock<Arc<Shelf>>,
 }
@@ -94,7 +117,14 @@ impl Toolbox {
     pub fn with_skills(upstreams: Upstreams, skills: Arc<dyn Skills>) -> Self {
         let house = house();
         let shelf = Arc::new(Shelf::new(&house, &upstreams));
-        Self { upstreams, skills, house, shelf: RwLock::new(shelf) }
+        Self { upstreams, skills, advice: Arc::new(NoAdvice), house, shelf: RwLock::new(shelf) }
+    }
+
+    /// The same, learning from what worked before.
+    #[must_use]
+    pub fn advised_by(mut self, advice: Arc<dyn Advice>) -> Self {
+        self.advice = advice;
+        self
     }
 
     /// The tools as they are now. Rebuilt when a server's tools changed, at once.
@@ -135,6 +165,7 @@ impl Toolbox {
             "tools/search" => self.search(cx, parse(op, params)?),
             "tools/definition" => self.definition(parse(op, params)?),
             "tools/find_apis_for_task" => self.apis_for_task(cx, parse(op, params)?),
+            "tools/reference" => self.reference(parse(op, params)?),
             "files/list" => {
                 let Path { path, .. } = parse(op, params)?;
                 let skills = self.skills.list(cx);
@@ -161,6 +192,7 @@ impl Toolbox {
                     "tools/search",
                     "tools/definition",
                     "tools/find_apis_for_task",
+                    "tools/reference",
                     "files/list",
                     "files/read",
                     "files/module",
@@ -190,15 +222,16 @@ impl Toolbox {
                     tool.path().starts_with(folder.as_str()) || tool.op().starts_with(folder.as_str())
                 })
         };
+        let words = rank::stems(&ask.query);
+        let favoured = self.advice.favoured(cx, &words);
+        let favour = |at: usize| shelf.favour(&favoured, at);
+        let allowed = |at: usize| shelf.tools.get(at).is_some_and(inside);
         // Signatures are long: of those, only as many as it takes to cover what was asked.
         let found = match detail {
-            Detail::Name | Detail::Brief => {
-                shelf.index.search(&ask.query, limit, |at| shelf.tools.get(at).is_some_and(inside))
-            }
-            Detail::Types | Detail::Full => {
-                shelf.index.cover(&ask.query, limit, |at| shelf.tools.get(at).is_some_and(inside))
-            }
+            Detail::Name | Detail::Brief => shelf.index.search(&ask.query, limit, allowed, favour),
+            Detail::Types | Detail::Full => shelf.index.cover(&ask.query, limit, allowed, favour),
         };
+        self.advice.advised(cx, words, shelf.ops(&found));
         let mut out: Vec<Value> = found
             .iter()
             .filter_map(|hit| shelf.tools.get(hit.at))
@@ -230,11 +263,32 @@ impl Toolbox {
             .ok_or_else(|| tree::missing(&shelf.tools, &ask.path))
     }
 
+    /// The documentation of one server's tools, of the operations (`athena`), or of everything there is.
+    fn reference(&self, ask: Reference) -> Result<Value, Refusal> {
+        let shelf = self.shelf();
+        let wanted = ask.server.as_deref();
+        let mut tools =
+            shelf.tools.iter().filter(|tool| wanted.is_none_or(|name| tool.server == name)).peekable();
+        if tools.peek().is_none() {
+            let mut servers: Vec<&str> = shelf.tools.iter().map(|tool| tool.server.as_str()).collect();
+            servers.dedup();
+            let near = nearest(wanted.unwrap_or_default(), servers.iter().copied());
+            let hint = if near.is_empty() { servers.join(", ") } else { near.join(", ") };
+            let name = wanted.unwrap_or_default();
+            return Err(Refusal::not_found(format!("there are no tools of a server {name}")).hint(hint));
+        }
+        let title = wanted.map_or_else(|| "Tools".to_owned(), |name| format!("Tools of {name}"));
+        Ok(export::written(ask.format, &title, tools).into())
+    }
+
     /// What a task needs: the tools that together cover it, each with its file, its signature and an example.
     fn apis_for_task(&self, cx: &Context, ask: Task) -> Result<Value, Refusal> {
         let shelf = self.shelf();
         let limit = ask.limit.unwrap_or(5).clamp(1, LIMIT_MAX);
-        let tools = shelf.index.cover(&ask.task, limit, |_| true);
+        let words = rank::stems(&ask.task);
+        let favoured = self.advice.favoured(cx, &words);
+        let tools = shelf.index.cover(&ask.task, limit, |_| true, |at| shelf.favour(&favoured, at));
+        self.advice.advised(cx, words, shelf.ops(&tools));
         let apis: Vec<Value> = tools
             .iter()
             .filter_map(|hit| shelf.tools.get(hit.at))
@@ -262,6 +316,16 @@ impl Shelf {
         let index = Index::new(&tools);
         let namespaces = namespaces(&tools);
         Self { generation, tools, index, namespaces }
+    }
+
+    fn favour(&self, favoured: &HashMap<String, f64>, at: usize) -> f32 {
+        // Most stores have learned nothing yet, and then no name is made.
+        let tool = self.tools.get(at).filter(|_| !favoured.is_empty());
+        tool.and_then(|tool| favoured.get(&tool.op())).map_or(0.0, |good| *good as f32)
+    }
+
+    fn ops(&self, hits: &[rank::Hit]) -> Vec<String> {
+        hits.iter().filter_map(|hit| self.tools.get(hit.at)).map(Tool::op).collect()
     }
 }
 
@@ -379,6 +443,14 @@ struct Search {
 struct Definition {
     path: String,
     detail: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reference {
+    server: Option<String>,
+    #[serde(default)]
+    format: export::Form,
 }
 
 #[derive(Deserialize)]

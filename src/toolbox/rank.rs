@@ -15,6 +15,9 @@ const WEIGHTS: [f32; 4] = [3.0, 2.0, 1.0, 0.4];
 const SYNONYM: f32 = 0.5;
 const FUZZY: f32 = 0.6;
 
+/// How much better a tool can rank for having worked before.
+const FAVOUR: f32 = 0.3;
+
 /// Words that say nothing about a tool.
 const STOP: &[&str] = &[
     "a", "an", "and", "are", "as", "at", "be", "by", "can", "do", "for", "from", "how", "i", "in", "into",
@@ -100,8 +103,15 @@ impl Index {
         Self { postings, lengths, prior, synonyms }
     }
 
-    /// The best tools, best first. Those that fit much worse than the best are left out.
-    pub fn search(&self, query: &str, limit: usize, allowed: impl Fn(usize) -> bool) -> Vec<Hit> {
+    /// The best tools, best first. Those that fit much worse than the best are left out. `favour` says how well a tool did before,
+    /// from 0 to 1: it moves a tool that fits, by at most [`FAVOUR`], and brings none up that does not.
+    pub fn search(
+        &self,
+        query: &str,
+        limit: usize,
+        allowed: impl Fn(usize) -> bool,
+        favour: impl Fn(usize) -> f32,
+    ) -> Vec<Hit> {
         let words = self.words(query);
         let mut totals: BTreeMap<usize, (f32, u32)> = BTreeMap::new();
         for word in &words {
@@ -116,7 +126,8 @@ impl Index {
             .map(|(at, (score, found))| {
                 // Who answers more of the words is more likely meant than who answers one of them loudly.
                 let share = found as f32 / words.len().max(1) as f32;
-                Hit { at, score: score * (0.4 + 0.6 * share), share }
+                let favoured = 1.0 + FAVOUR * favour(at).clamp(0.0, 1.0);
+                Hit { at, score: score * (0.4 + 0.6 * share) * favoured, share }
             })
             .collect();
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.at.cmp(&b.at)));
@@ -127,9 +138,15 @@ impl Index {
     }
 
     /// The fewest tools that together answer the words of the query: the best one, then the best for what is still open.
-    pub fn cover(&self, query: &str, limit: usize, allowed: impl Fn(usize) -> bool) -> Vec<Hit> {
+    pub fn cover(
+        &self,
+        query: &str,
+        limit: usize,
+        allowed: impl Fn(usize) -> bool,
+        favour: impl Fn(usize) -> f32,
+    ) -> Vec<Hit> {
         let words = self.words(query);
-        let whole = self.search(query, usize::MAX, &allowed);
+        let whole = self.search(query, usize::MAX, &allowed, favour);
         let overall: HashMap<usize, Hit> = whole.iter().map(|hit| (hit.at, *hit)).collect();
         let highest = whole.first().map_or(1.0, |hit| hit.score);
         let scores: Vec<HashMap<usize, f32>> = words
@@ -242,6 +259,15 @@ impl Index {
         near.sort();
         near.into_iter().take(3).map(|(_, known)| known.clone()).collect()
     }
+}
+
+/// The stems of a question's words, as they are remembered with what then worked.
+pub(crate) fn stems(query: &str) -> Vec<String> {
+    let words = names::words(query).into_iter().filter(|word| !STOP.contains(&word.as_str()));
+    let mut stems: Vec<String> = words.map(|word| stem(&word)).collect();
+    stems.sort();
+    stems.dedup();
+    stems
 }
 
 /// How often each stem stands in a tool's texts, weighted by where.

@@ -166,20 +166,32 @@ fn the_tools_a_task_needs_are_found_and_no_others() {
         ("serach nodes", vec!["memory/search_nodes"], 4),
         ("store a fact", vec!["semantic/store"], 4),
     ] {
-        let hits = found(&tools, &index.cover(query, 6, |_| true));
+        let hits = found(&tools, &index.cover(query, 6, |_| true, |_| 0.0));
         assert!(hits.len() <= most, "{query}: {hits:?}");
         for op in wanted {
             assert!(hits.iter().any(|hit| hit == op), "{query}: {op} is not in {hits:?}");
         }
     }
-    let hits = found(&tools, &index.cover("read file write file", 6, |_| true));
+    let hits = found(&tools, &index.cover("read file write file", 6, |_| true, |_| 0.0));
     assert!(
         hits.iter().any(|op| op.starts_with("filesystem/read_"))
             && hits.contains(&"filesystem/write_file".to_string()),
         "{hits:?}"
     );
-    assert_eq!(found(&tools, &index.search("delete entity", 1, |_| true)), ["memory/delete_entities"]);
-    assert!(index.search("zzzzqqqq", 5, |_| true).is_empty());
+    assert_eq!(
+        found(&tools, &index.search("delete entity", 1, |_| true, |_| 0.0)),
+        ["memory/delete_entities"]
+    );
+    // What worked before goes first of those that fit, and nothing else comes up.
+    let delete = tools.iter().position(|tool| tool.op() == "memory/delete_entities").unwrap();
+    let plain = index.search("delete entity", 9, |_| true, |_| 0.0);
+    let moved = index.search("delete entity", 9, |_| true, |at| f32::from(u8::from(at != delete)));
+    let set =
+        |hits: &[super::rank::Hit]| hits.iter().map(|hit| hit.at).collect::<std::collections::BTreeSet<_>>();
+    assert!(
+        set(&moved).is_superset(&set(&plain)) && moved.iter().all(|hit| hit.score <= 1.3 * plain[0].score)
+    );
+    assert!(index.search("zzzzqqqq", 5, |_| true, |_| 0.0).is_empty());
 }
 
 #[test]
@@ -191,7 +203,7 @@ fn a_search_over_many_tools_is_quick() {
     let index = Index::new(&tools);
     let (begun, rounds) = (Instant::now(), 50);
     for _ in 0..rounds {
-        assert!(!index.cover("list directory read file create entities", 6, |_| true).is_empty());
+        assert!(!index.cover("list directory read file create entities", 6, |_| true, |_| 0.0).is_empty());
     }
     // No figure is asserted on a shared machine; a search that walks everything for every word would not end.
     assert!(begun.elapsed().as_secs() < 60, "{:?} a search", begun.elapsed() / rounds);
@@ -420,4 +432,22 @@ fn globals_have_the_types_of_the_files_they_stand_for() {
     for file in files {
         assert!(sources.iter().any(|(path, _)| path == file), "{file}");
     }
+}
+
+#[tokio::test]
+async fn the_reference_of_one_server_or_all_comes_in_three_forms() {
+    let (toolbox, cx) = (toolbox(), Context::example());
+    for (form, sign) in [
+        ("markdown", "### semantic/search"),
+        ("html", "<h2>semantic/search</h2>"),
+        ("json", "\"semantic/search\""),
+    ] {
+        let text =
+            toolbox.call(&cx, "tools/reference", json!({"server": "athena", "format": form})).await.unwrap();
+        assert!(text.as_str().unwrap().contains(sign), "{form}");
+    }
+    let all = toolbox.call(&cx, "tools/reference", json!({})).await.unwrap();
+    assert!(all.as_str().unwrap().starts_with("# Tools\n"));
+    let refusal = toolbox.call(&cx, "tools/reference", json!({"server": "athene"})).await.unwrap_err();
+    assert!(refusal.hint.contains("athena"), "{refusal}");
 }

@@ -244,7 +244,7 @@ pub(super) fn skills_found(
         return Vec::new();
     }
     let tools: Vec<Tool> = skills.iter().map(as_tool).collect();
-    let hits = Index::new(&tools).search(query, limit, |_| true);
+    let hits = Index::new(&tools).search(query, limit, |_| true, |_| 0.0);
     hits.into_iter()
         .filter_map(|hit| {
             let skill = skills.get(hit.at)?;

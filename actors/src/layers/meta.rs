@@ -1,4 +1,4 @@
-//! The meta layer: ratings. What they add up to is the read side's.
+//! The meta layer: ratings, and which tools were named to whom. What they add up to is the read side's.
 
 use super::check;
 use crate::decider::Decider;
@@ -38,7 +38,27 @@ impl Commands for State {
         let ack = Ack::of(op.id.clone());
         Ok(Decision::one(Rated { id: op.id, useful: op.useful, note }, ack))
     }
+
+    fn advise(&self, _: &Context, op: Advise) -> Result<Decision<Event, bool>, Refusal> {
+        // Plain words alone: what carries digits or marks may name a person or a thing, and helps nobody else.
+        let plain = |word: &String| word.len() <= WORD_BYTES && word.chars().all(char::is_alphabetic);
+        let mut words: Vec<String> = op.words.into_iter().filter(plain).collect();
+        words.sort();
+        words.dedup();
+        words.truncate(WORDS_MAX);
+        let ops: Vec<String> = op.ops.into_iter().take(TOOLS_MAX).collect();
+        if words.is_empty() || ops.is_empty() {
+            return Ok(Decision::nothing(false));
+        }
+        Ok(Decision::one(Advised { words, ops }, true))
+    }
 }
+
+/// Words of one search that are kept, and their length in bytes.
+const WORDS_MAX: usize = 12;
+const WORD_BYTES: usize = 32;
+/// Tools of one answer that are kept.
+const TOOLS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -47,6 +67,25 @@ mod tests {
     use athena_schemas::id::Id;
     use athena_schemas::refusal::Code;
     use serde_json::json;
+
+    #[test]
+    fn of_a_search_plain_words_and_the_first_tools_are_kept() {
+        let mut layer = Layer::<State>::new(|name, params| match parse(name, params).unwrap().unwrap() {
+            Call::Command(command) => command,
+            other => panic!("{other:?} is no command"),
+        });
+        let long = "x".repeat(40);
+        let ops: Vec<String> = (0..20).map(|n| format!("kit/tool{n}")).collect();
+        let advice =
+            json!({"words": ["mail", "EMAIL_tk_k7f3a9cq2m", "4111", "kettl", "mail", long], "ops": ops});
+        let (events, answer) = layer.when("advise", advice).unwrap();
+        let kept = Advised { words: vec!["kettl".into(), "mail".into()], ops: ops[..8].to_vec() };
+        assert_eq!((events, answer), (vec![Event::from(kept)], json!(true)));
+        for nothing in [json!({"words": ["1"], "ops": ["a/b"]}), json!({"words": ["a"], "ops": []})] {
+            let (events, answer) = layer.when("advise", nothing).unwrap();
+            assert_eq!((events.len(), answer), (0, json!(false)));
+        }
+    }
 
     #[test]
     fn only_what_may_be_seen_is_rated() {

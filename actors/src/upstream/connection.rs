@@ -147,8 +147,7 @@ pub struct Failure {
 }
 
 impl Connection {
-    /// Starts or reaches the server and shakes hands. `secrets` holds the values of the variables in its configuration; a program
-    /// gets a keeper where this one can be one (`kept`).
+    /// Starts or reaches the server and shakes hands. `secrets` holds the values of the variables in its configuration.
     ///
     /// # Errors
     /// Why not, with its stderr.
@@ -158,14 +157,13 @@ impl Connection {
         access: Option<AuthClient<reqwest::Client>>,
         spools: Spools,
         signals: UnboundedSender<Signal>,
-        kept: bool,
     ) -> Result<Self, Failure> {
         let (heard, questions) = (signals.clone(), server.questions);
         let policy = || Policy { signals: heard.clone(), reported: Mutex::default(), questions };
         let bare = |why: String| Failure { why, ..Failure::default() };
         let (service, pid, tail) = match (&server.command, &server.url) {
             (Some(_), _) => {
-                let program = Program { kept, ..program(server, secrets).map_err(bare)? };
+                let program = program(server, secrets).map_err(bare)?;
                 let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(signals))
                     .map_err(|error| bare(format!("{} cannot be started: {error}", program.command)))?;
                 let pid = stdio.id();
@@ -180,7 +178,8 @@ impl Connection {
                     }
                 };
                 // It has answered, so it is there, behind its keeper.
-                let pid = pid.map(|pid| if kept { keeper::server_of(pid).unwrap_or(pid) } else { pid });
+                let pid = pid
+                    .map(|pid| if keeper::possible() { keeper::server_of(pid).unwrap_or(pid) } else { pid });
                 (service, pid, tail)
             }
             (None, Some(url)) => {
@@ -356,14 +355,13 @@ fn unread(error: &ServiceError) -> Option<String> {
             None => at = here.source(),
         }
     };
-    if let StreamableHttpError::Client(error) = refused
-        && (error.is_connect() || error.is_timeout())
-    {
-        return None;
-    }
-    // The library's errors name what they are made of only one by one.
+    // Errors name what they are made of only one by one.
+    let mut source = match refused {
+        StreamableHttpError::Client(error) if error.is_connect() || error.is_timeout() => return None,
+        StreamableHttpError::Client(error) => std::error::Error::source(error),
+        refused => std::error::Error::source(refused),
+    };
     let mut words = vec![refused.to_string()];
-    let mut source = std::error::Error::source(refused);
     while let Some(cause) = source {
         let said = cause.to_string();
         if !words.iter().any(|known| known.contains(&said)) {
@@ -504,7 +502,6 @@ fn program(server: &Server, secrets: &BTreeMap<String, String>) -> Result<Progra
         args: server.args.iter().map(|arg| full(arg)).collect::<Result<_, _>>()?,
         env,
         cwd: server.cwd.as_deref().map(full).transpose()?.map(PathBuf::from),
-        kept: false,
     })
 }
 

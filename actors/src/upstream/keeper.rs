@@ -20,10 +20,11 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Whether there are keepers here.
-pub(super) const POSSIBLE: bool = true;
+/// Whether this program asks [`enter`] first: only then does starting it again make a keeper.
+static AT_HAND: AtomicBool = AtomicBool::new(false);
 /// The hidden argument under which the binary is a keeper; program and arguments of the server follow.
 const KEEPER: &str = "__keep";
 /// The hidden argument under which the binary becomes the server; the keeper's process id comes first.
@@ -38,6 +39,11 @@ const LOOK: Duration = Duration::from_millis(5);
 const FAILED: &str = "athena: cannot start ";
 /// What shells answer for a program that cannot be executed.
 const NOT_EXECUTED: i32 = 127;
+
+/// Whether this program can be the keeper of its servers.
+pub(super) fn possible() -> bool {
+    AT_HAND.load(Ordering::Relaxed)
+}
 
 /// The command that starts `program` under a keeper.
 pub(super) fn command(program: &str, arguments: &[String]) -> tokio::process::Command {
@@ -59,7 +65,8 @@ pub(super) fn failure(stderr: &[String]) -> Option<String> {
     Some(format!("{said}; is it installed, and on the PATH that the daemon was started with?"))
 }
 
-/// The keeper, or the server that it becomes, where the first argument says so; returns otherwise.
+/// The keeper, or the server that it becomes, where the first argument says so; otherwise returns, and the servers of this program
+/// have keepers from then on.
 pub fn enter(first: &str, mut arguments: impl Iterator<Item = String>) {
     let code = match first {
         KEEPER => keep(&arguments.collect::<Vec<_>>()),
@@ -67,7 +74,7 @@ pub fn enter(first: &str, mut arguments: impl Iterator<Item = String>) {
             let keeper = arguments.next().unwrap_or_default();
             become_server(&keeper, &arguments.collect::<Vec<_>>())
         }
-        _ => return,
+        _ => return AT_HAND.store(true, Ordering::Relaxed),
     };
     #[expect(clippy::exit, reason = "this process is nothing but a keeper")]
     std::process::exit(code);

@@ -74,8 +74,6 @@ pub(crate) struct Settings {
     spools: Spools,
     generation: AtomicU64,
     grants: oauth::Grants,
-    /// Whether this program can be a keeper.
-    keeps: bool,
 }
 
 impl Settings {
@@ -101,22 +99,12 @@ impl Upstreams {
             spools: Spools::default(),
             generation: AtomicU64::new(0),
             grants: oauth::Grants::default(),
-            keeps: false,
         };
         Self {
             settings: Arc::new(settings),
             faces: Arc::default(),
             gateway: Slot::new("the gateway to upstream servers"),
         }
-    }
-
-    /// The same, in a program that can be the keeper of its servers: one that begins with [`keeper::enter`].
-    #[must_use]
-    pub fn keeping(mut self) -> Self {
-        if let Some(settings) = Arc::get_mut(&mut self.settings) {
-            settings.keeps = true;
-        }
-        self
     }
 
     /// The supervised child that runs them. Servers configured before it starts are started with it.

@@ -484,8 +484,7 @@ async fn open(
         _ => None,
     };
     let connection =
-        Connection::open(&face.config, &secrets, access, settings.spools.clone(), signals, settings.keeps)
-            .await?;
+        Connection::open(&face.config, &secrets, access, settings.spools.clone(), signals).await?;
     let listing = Connection::offer(connection.peer(), face.name.clone());
     match tokio::time::timeout(START, listing).await {
         Ok(Ok(offer)) => Ok((connection, offer)),

@@ -51,8 +51,6 @@ pub struct Program {
     pub env: BTreeMap<String, String>,
     /// Its working folder.
     pub cwd: Option<PathBuf>,
-    /// Whether it gets a keeper: only where this program can be one.
-    pub kept: bool,
 }
 
 /// The last lines a process wrote to stderr.
@@ -152,7 +150,7 @@ impl Stdio {
         spools: Spools,
         ended: Option<UnboundedSender<Signal>>,
     ) -> std::io::Result<(Self, Tail)> {
-        let kept = program.kept && keeper::POSSIBLE;
+        let kept = keeper::possible();
         let mut command = if kept {
             keeper::command(&program.command, &program.args)
         } else {
@@ -409,7 +407,6 @@ mod tests {
                 ("ONLY".into(), "this".into()),
             ]),
             cwd: None,
-            kept: false,
         }
     }
 

@@ -477,6 +477,40 @@ impl Drop for Web {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_server_over_http_does_the_call_ends_with_a_reason_and_the_next_one_works() {
+    let (gate, web) = (Gate::open().await, Web::start(&[]));
+    for (tool, reason) in [
+        ("endless_body", "exceed"),
+        ("endless_line", "more than 8 MiB"),
+        ("endless_events", "did not answer"),
+        ("huge_event", "more than 8 MiB"),
+        ("slow_headers", "did not answer"),
+        ("no_answer", "did not answer"),
+        ("elsewhere", "redirects to http://127.0.0.1:"),
+        ("as_get", "redirects to http://127.0.0.1:"),
+        ("around", "redirects to http://127.0.0.1:"),
+        ("html", "text/html"),
+        ("garbage", ""),
+        ("another", "did not answer"),
+        ("empty", ""),
+        ("late", "503"),
+    ] {
+        // A server each, so that the pauses of one that fails again and again are not the next one's.
+        gate.upstreams.configure(tool, web.server()).unwrap();
+        let refusal = gate.call(&format!("{tool}/{tool}"), json!({})).await.unwrap_err();
+        println!("{refusal}");
+        assert!(refusal.message.contains(reason) && refusal.message.len() < 2_000, "{tool}: {refusal}");
+        let answer = gate
+            .call(&format!("{tool}/echo"), json!({}))
+            .await
+            .unwrap_or_else(|refusal| panic!("{tool}: {refusal}"));
+        assert_eq!(answer, json!({"content": "here"}), "after {tool}");
+    }
+    assert!(web.said.lock().unwrap().is_empty(), "nobody follows a redirect to another server");
+    gate.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_http_too_a_tool_that_cannot_be_read_does_not_take_the_others_with_it() {
     let (gate, web) = (Gate::open().await, Web::start(&["--malformed"]));
     gate.upstreams.configure("w", web.server()).unwrap();

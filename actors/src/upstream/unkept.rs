@@ -1,7 +1,9 @@
 //! Where there are no keepers: a server is in a process group of its own and ends with its stdin.
 
-/// Whether there are keepers here.
-pub(super) const POSSIBLE: bool = false;
+/// No.
+pub(super) fn possible() -> bool {
+    false
+}
 
 /// Never used: without a keeper a server is started as it is.
 pub(super) fn command(program: &str, arguments: &[String]) -> tokio::process::Command {

@@ -1,6 +1,7 @@
 //! Knowing what is known: coverage, gaps, confidence, provenance, use and staleness.
 
 use super::{cut, limit, missing, query};
+use crate::advice::Tally;
 use crate::audit::Wanted;
 use crate::consolidate::fading::strength;
 use crate::items::{EpisodeRow, FactRow, Head, What};
@@ -23,6 +24,8 @@ const NODES: usize = 200;
 const DEPTH: u8 = 8;
 /// Most entries of an audit.
 const ENTRIES: usize = 10_000;
+/// The search for tools, beside which stands what came of it.
+const SEARCH: &str = "tools/search";
 /// Below this, a question is noted as one that found little.
 const WEAK: f64 = 0.3;
 
@@ -328,9 +331,32 @@ impl Queries for Library {
         })
     }
 
-    fn usage(&self, _: &Context, op: Usage) -> Result<Vec<Used>, Refusal> {
+    fn usage(&self, cx: &Context, op: Usage) -> Result<Vec<Used>, Refusal> {
         let (from, to) = op.range.as_ref().map_or(Ok((i64::MIN, i64::MAX)), Range::millis)?;
-        Ok(self.journal.usage(from, to))
+        let mut used = self.journal.usage(from, to);
+        let Tally { given, followed, missed } = self.advice.tally(cx)?;
+        if given == 0 {
+            return Ok(used);
+        }
+        let known = followed + missed;
+        let accuracy = (known > 0).then(|| followed as f64 / known as f64);
+        let recommended = Some(Recommended { given, followed, missed, accuracy });
+        match used.iter_mut().find(|used| used.op == SEARCH) {
+            Some(used) => used.recommended = recommended,
+            None => {
+                let (op, older_names) = (SEARCH.to_owned(), BTreeMap::new());
+                used.push(Used {
+                    op,
+                    calls: 0,
+                    p50_ms: 0.0,
+                    p99_ms: 0.0,
+                    errors: 0,
+                    older_names,
+                    recommended,
+                });
+            }
+        }
+        Ok(used)
     }
 
     fn audit(&self, _: &Context, op: Audit) -> Result<AuditReport, Refusal> {

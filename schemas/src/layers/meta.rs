@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 crate::layer! {
     meta {
-        commands { rate: Rate }
+        commands { rate: Rate, advise: Advise }
         queries {
             coverage: Coverage,
             gaps: Gaps,
@@ -34,6 +34,7 @@ crate::events! {
     /// What happens in the meta layer.
     meta {
         Rated = 0x0601 "rated" v 1 {},
+        Advised = 0x0602 "advised" v 1 {},
     }
 }
 
@@ -60,6 +61,26 @@ impl Operation for Rate {
         cost: 3,
         tags: &["feedback", "useful", "thumbs"],
         example: r#"{"id": "$id", "useful": true}"#,
+        ..Traits::DEFAULT
+    };
+}
+
+/// Record which tools were named in answer to a search, so that what then worked can be learned.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Advise {
+    /// The stems of the question's words, at most 12.
+    pub words: Vec<String>,
+    /// The tools that were named, best first, at most 8.
+    pub ops: Vec<String>,
+}
+
+impl Operation for Advise {
+    /// Whether there was anything to record.
+    type Returns = bool;
+    const TRAITS: Traits = Traits {
+        audience: Audience::System,
+        example: r#"{"words": ["issu"], "ops": ["github/create_issue"]}"#,
         ..Traits::DEFAULT
     };
 }
@@ -253,7 +274,8 @@ impl Operation for Load {
     const TRAITS: Traits = Traits { cost: 2, tags: &["get_cognitive_load", "busy"], ..Traits::DEFAULT };
 }
 
-/// See which queries were answered, how often and how fast, since the store was opened.
+/// See which operations and tools were called, how often and how fast, and by which older names, since the store was opened; and
+/// what came of the tools that searches named.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Usage {
@@ -278,6 +300,23 @@ pub struct Used {
     /// How many came by an older name, by that name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub older_names: BTreeMap<String, u64>,
+    /// What came of the tools it named, over the whole life of the project: for searches of tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<Recommended>,
+}
+
+/// What came of the tools that searches named, as far as it is known: a search that no run followed says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Recommended {
+    /// Searches that named tools.
+    pub given: u64,
+    /// Those after which the run called one of them with success.
+    pub followed: u64,
+    /// Those after which the run called only others with success.
+    pub missed: u64,
+    /// The share of followed ones among those of which it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
 }
 
 impl Operation for Usage {
@@ -538,4 +577,16 @@ pub struct Rated {
     pub note: Option<String>,
 }
 
-crate::undo! { Rated(_) => Undo::never("every rating counts; rate it again: meta/rate") }
+/// Tools were named in answer to a search for them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advised {
+    /// The stems of the question's words.
+    pub words: Vec<String>,
+    /// The tools, best first.
+    pub ops: Vec<String>,
+}
+
+crate::undo! {
+    Rated(_) => Undo::never("every rating counts; rate it again: meta/rate"),
+    Advised(_) => Undo::Record,
+}

@@ -102,8 +102,7 @@ async fn once(ledger: &Arc<Memory>, url: &str) -> Result<(), Ended> {
     let server = Server { url: Some(url.into()), questions: Questions::Defaults, ..Server::default() };
     let spools = Spools::default();
     let (signals, _heard) = unbounded_channel::<Signal>();
-    let opened =
-        Connection::open(&server, &BTreeMap::new(), access, spools.clone(), signals.clone(), false).await;
+    let opened = Connection::open(&server, &BTreeMap::new(), access, spools.clone(), signals.clone()).await;
     let ended = |failure: Failure| match failure.challenge {
         Some(challenge) => Ended::Challenged(Some(challenge)),
         None => Ended::Failed(failure.why),
