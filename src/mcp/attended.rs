@@ -95,7 +95,7 @@ impl<S: Service<RoleServer>> Service<RoleServer> for Attended<S> {
         context: RequestContext<RoleServer>,
     ) -> Result<<RoleServer as ServiceRole>::Resp, ErrorData> {
         self.guest.hears(&context);
-        match unwound(self.service.handle_request(request, context)).await {
+        match unwound(Box::pin(self.service.handle_request(request, context))).await {
             Some(answer) => answer,
             None => {
                 self.panics.caught("request");
@@ -109,7 +109,7 @@ impl<S: Service<RoleServer>> Service<RoleServer> for Attended<S> {
         notification: <RoleServer as ServiceRole>::PeerNot,
         context: NotificationContext<RoleServer>,
     ) -> Result<(), ErrorData> {
-        match unwound(self.service.handle_notification(notification, context)).await {
+        match unwound(Box::pin(self.service.handle_notification(notification, context))).await {
             Some(answer) => answer,
             None => {
                 self.panics.caught("notification");
