@@ -3,13 +3,14 @@
 //! A search for tools is recorded with the stems of its words and the tools it named (`meta.advised`). It belongs to the run whose
 //! code searched, or to the next run that whoever searched starts in the same project within an hour. When that run ends, each of
 //! its tools counts for or against the words, and the advice is judged: *followed* where one of the tools it named was called with
-//! success, *missed* where only others were; where none was, nothing can be said.
+//! success, *missed* where only others were; where none was, nothing can be said. What was learned of a run goes with the run's record
+//! when that is retired, so that a rebuild from what is left comes to the same.
 
 use crate::store::{Batch, Fold, Store, StoreError, Table};
 use athena_schemas::context::Context;
 use athena_schemas::envelope::{Author, Meta};
 use athena_schemas::event::Event;
-use athena_schemas::layers::{meta, run};
+use athena_schemas::layers::{meta, run, store};
 use athena_schemas::ports::Recorded;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -49,6 +50,17 @@ struct Worked {
     bad: u32,
 }
 
+/// What a run that is over has added.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lesson {
+    project: String,
+    followed: u32,
+    missed: u32,
+    /// Keys of pairs of word and tool: with success, and without.
+    good: Vec<Vec<u8>>,
+    bad: Vec<Vec<u8>>,
+}
+
 /// What came of the advice in a project.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
@@ -69,6 +81,8 @@ pub struct Advised {
     runs: Table,
     /// By project, word and tool.
     worked: Table,
+    /// What each run has added, as long as its record is whole.
+    lessons: Table,
     /// By project.
     tallies: Table,
 }
@@ -83,6 +97,7 @@ impl Advised {
             waiting: store.table("advice_waiting")?,
             runs: store.table("advice_runs")?,
             worked: store.table("advice_worked")?,
+            lessons: store.table("advice_lessons")?,
             tallies: store.table("advice_tallies")?,
         })
     }
@@ -118,7 +133,7 @@ impl Advised {
     }
 
     fn advised(&self, batch: &mut Batch, meta: &Meta, event: &meta::Advised) -> Result<(), StoreError> {
-        self.count(batch, meta, |tally| tally.given += 1)?;
+        self.tally_with(batch, project(meta.scope.project.as_deref()), |tally| tally.given += 1)?;
         let advice = Advice { at_ms: meta.at_ms, words: event.words.clone(), ops: event.ops.clone() };
         if let Some(run) = &meta.run {
             // Of a run that is over nothing more is learned.
@@ -147,52 +162,69 @@ impl Advised {
 
     fn finished(&self, batch: &mut Batch, meta: &Meta, run: &str, under: &Under) -> Result<(), StoreError> {
         batch.remove(&self.runs, run);
-        // What failed at first and worked then, worked.
-        let bad: Vec<&String> = under.bad.difference(&under.good).collect();
+        let project = project(meta.scope.project.as_deref());
+        let mut lesson = Lesson { project: project.to_owned(), ..Lesson::default() };
         for advice in &under.advice {
             if !under.good.is_empty() {
                 let followed = advice.ops.iter().any(|op| under.good.contains(op));
-                self.count(
-                    batch,
-                    meta,
-                    |tally| {
-                        if followed { tally.followed += 1 } else { tally.missed += 1 }
-                    },
-                )?;
+                if followed { lesson.followed += 1 } else { lesson.missed += 1 }
             }
             for word in &advice.words {
-                for op in &under.good {
-                    self.learn(batch, meta, word, op, |worked| worked.good = worked.good.saturating_add(1))?;
-                }
-                for op in &bad {
-                    self.learn(batch, meta, word, op, |worked| worked.bad = worked.bad.saturating_add(1))?;
-                }
+                lesson.good.extend(under.good.iter().map(|op| key(&[project, word, op])));
+                // What failed at first and worked then, worked.
+                lesson.bad.extend(under.bad.difference(&under.good).map(|op| key(&[project, word, op])));
+            }
+        }
+        if lesson.good.is_empty() && lesson.bad.is_empty() {
+            return Ok(());
+        }
+        self.apply(batch, &lesson, |number| number.saturating_add(1))?;
+        self.tally_with(batch, project, |tally| {
+            tally.followed += u64::from(lesson.followed);
+            tally.missed += u64::from(lesson.missed);
+        })?;
+        batch.put_row(&self.lessons, run, &lesson)
+    }
+
+    /// Takes back what a run has added; its answers are gone from the log.
+    fn retire(&self, batch: &mut Batch, run: &str) -> Result<(), StoreError> {
+        batch.remove(&self.runs, run);
+        let Some(lesson) = batch.row::<Lesson>(&self.lessons, run.as_bytes())? else { return Ok(()) };
+        batch.remove(&self.lessons, run);
+        self.apply(batch, &lesson, |number| number.saturating_sub(1))?;
+        self.tally_with(batch, &lesson.project, |tally| {
+            tally.followed = tally.followed.saturating_sub(u64::from(lesson.followed));
+            tally.missed = tally.missed.saturating_sub(u64::from(lesson.missed));
+        })
+    }
+
+    /// Counts a lesson's pairs up or down; a pair of which nothing is left is not kept.
+    fn apply(
+        &self,
+        batch: &mut Batch,
+        lesson: &Lesson,
+        change: impl Fn(u32) -> u32,
+    ) -> Result<(), StoreError> {
+        let good = lesson.good.iter().map(|key| (key, true));
+        for (key, fine) in good.chain(lesson.bad.iter().map(|key| (key, false))) {
+            let mut worked: Worked = batch.row(&self.worked, key)?.unwrap_or_default();
+            let number = if fine { &mut worked.good } else { &mut worked.bad };
+            *number = change(*number);
+            if worked == Worked::default() {
+                batch.remove(&self.worked, key.clone());
+            } else {
+                batch.put_row(&self.worked, key.clone(), &worked)?;
             }
         }
         Ok(())
     }
 
-    fn learn(
+    fn tally_with(
         &self,
         batch: &mut Batch,
-        meta: &Meta,
-        word: &str,
-        op: &str,
-        change: impl FnOnce(&mut Worked),
-    ) -> Result<(), StoreError> {
-        let key = key(&[project(meta.scope.project.as_deref()), word, op]);
-        let mut worked: Worked = batch.row(&self.worked, &key)?.unwrap_or_default();
-        change(&mut worked);
-        batch.put_row(&self.worked, key, &worked)
-    }
-
-    fn count(
-        &self,
-        batch: &mut Batch,
-        meta: &Meta,
+        project: &str,
         change: impl FnOnce(&mut Tally),
     ) -> Result<(), StoreError> {
-        let project = project(meta.scope.project.as_deref());
         let mut tally: Tally = batch.row(&self.tallies, project.as_bytes())?.unwrap_or_default();
         change(&mut tally);
         batch.put_row(&self.tallies, project, &tally)
@@ -207,6 +239,9 @@ impl Fold for Advised {
         let draft = &recorded.record.draft;
         let event = match event {
             Event::Meta(meta::Event::Advised(event)) => return self.advised(batch, &draft.meta, event),
+            Event::Store(store::Event::Retired(retired)) => {
+                return retired.runs.iter().try_for_each(|run| self.retire(batch, run.as_str()));
+            }
             Event::Run(run::Event::Started(started)) => return self.started(batch, &draft.meta, started),
             Event::Run(event) => event,
             _ => return Ok(()),
@@ -234,7 +269,13 @@ impl Fold for Advised {
     }
 
     fn tables(&self) -> Vec<Table> {
-        vec![self.waiting.clone(), self.runs.clone(), self.worked.clone(), self.tallies.clone()]
+        vec![
+            self.waiting.clone(),
+            self.runs.clone(),
+            self.worked.clone(),
+            self.lessons.clone(),
+            self.tallies.clone(),
+        ]
     }
 }
 
@@ -349,6 +390,28 @@ mod tests {
         let expected = Recommended { given: 4, followed: 1, missed: 1, accuracy: Some(0.5) };
         assert_eq!(of_searches.recommended, Some(expected));
         assert_eq!(fed.digests(), fed.rebuilt(|_| false));
+    }
+
+    #[test]
+    fn what_a_run_taught_goes_with_its_record() {
+        let mut fed = Fed::new();
+        for n in [1, 2] {
+            fed.feed(n * 1_000, advised(&["issu"], &["a/b"]));
+            runs(&mut fed, n, n * 1_000, &[("a/b", true), ("c/d", false)]);
+        }
+        assert_eq!((tally(&fed), favoured(&fed, &["issu"])["a/b"]), ((2, 2, 0), 0.5));
+        let retire = |runs: Vec<Id>| {
+            let (spans, digest) = (Vec::new(), [0; 32]);
+            store::Event::from(store::Retired { runs, spans, events: 0, bytes: 0, before_ms: 0, digest })
+        };
+        fed.feed(9_000, retire(vec![id("run", 1)]));
+        assert_eq!((tally(&fed), favoured(&fed, &["issu"])["a/b"]), ((2, 1, 0), 1.0 / 3.0));
+        fed.feed(9_001, retire(vec![id("run", 2), id("run", 3)]));
+        assert_eq!((tally(&fed), favoured(&fed, &["issu"]).len()), ((2, 0, 0), 0));
+        // A rebuild finds no answers any more, and comes to the same.
+        let advice = |all: Vec<(&'static str, [u8; 32])>| all.into_iter().find(|(name, _)| *name == "advice");
+        let answers = |event: &Event| matches!(event, Event::Run(run::Event::Answered(_)));
+        assert_eq!(advice(fed.digests()), advice(fed.rebuilt(answers)));
     }
 
     #[test]
