@@ -2,6 +2,7 @@
 
 use crate::support::{ATHENA, Store, text};
 use serde_json::{Value, json};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,9 @@ fn typescript() -> Option<PathBuf> {
     let target = Path::new(ATHENA).parent()?.parent()?;
     let program = target.join("clients/node_modules/.bin/tsc");
     if !program.exists() {
-        eprintln!("TypeScript is not installed (tests/run clients does): the real compiler was NOT tried");
+        let mut told = std::io::stderr();
+        let missing = "TypeScript is not installed (tests/run clients does): the real compiler was NOT tried";
+        writeln!(told, "{missing}").unwrap();
         return None;
     }
     Some(program)
