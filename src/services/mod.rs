@@ -21,7 +21,7 @@ use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::upstream::Upstreams;
 use athena_schemas::catalog::Service;
-use athena_schemas::context::{Context, Scope};
+use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::layers::procedural::Learn;
 use athena_schemas::operation::to_json;
 use athena_schemas::ports::{Answer, BoxFuture, Request, Router, Sealer};
@@ -99,13 +99,25 @@ impl House {
         op: &str,
         params: Value,
     ) -> Result<Answer, Refusal> {
-        let router = self.router.upgrade().ok_or_else(|| Refusal::internal("the router is gone"))?;
-        let mut caller = athena_schemas::context::Caller::system();
+        let mut caller = Caller::system();
         caller.name.clone_from(&cx.caller.name);
         (caller.scope, caller.holds) = (scope.clone(), scope.clone());
         caller.run.clone_from(&cx.caller.run);
+        self.follow_as(cx, &caller, label, op, params).await
+    }
+
+    /// A follow-up call that is recorded as the caller's own: what the caller could have asked for directly, and answers for.
+    pub(crate) async fn follow_as(
+        &self,
+        cx: &Context,
+        caller: &Caller,
+        label: &str,
+        op: &str,
+        params: Value,
+    ) -> Result<Answer, Refusal> {
+        let router = self.router.upgrade().ok_or_else(|| Refusal::internal("the router is gone"))?;
         let key = cx.command.child(label).to_string();
-        router.call(&caller, Request { idempotency_key: Some(key), ..Request::new(op, params) }).await
+        router.call(caller, Request { idempotency_key: Some(key), ..Request::new(op, params) }).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{House, answer, reading, transfer};
 use crate::files::bytes_below;
-use athena_schemas::context::{Context, Scope};
+use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
 use athena_schemas::layers::store::{
@@ -121,13 +121,21 @@ async fn erase_items(house: &House, cx: &Context, op: EraseItems) -> Result<Answ
     .await
     .map_err(|error| Refusal::internal(error.to_string()))??;
     let (mut changed, mut seq) = (ids.len() as u64, 0);
+    // Who erased is part of what stays.
+    let person = Caller { scope: cx.scope.clone(), ..cx.caller.clone() };
+    let athena = Caller {
+        scope: cx.scope.clone(),
+        holds: cx.scope.clone(),
+        name: person.name.clone(),
+        ..Caller::system()
+    };
     let calls = [
-        ("store/note_items_erased", ids.is_empty(), json!({"ids": ids})),
-        ("episodic/forget", episodes.is_empty(), json!({"sel": {"ids": episodes}, "mode": "erase"})),
-        ("semantic/discard", facts.is_empty(), json!({"ids": facts, "mode": "erase"})),
+        (&athena, "store/note_items_erased", ids.is_empty(), json!({"ids": ids})),
+        (&person, "episodic/forget", episodes.is_empty(), json!({"sel": {"ids": episodes}, "mode": "erase"})),
+        (&person, "semantic/discard", facts.is_empty(), json!({"ids": facts, "mode": "erase"})),
     ];
-    for (op, _, params) in calls.into_iter().filter(|(_, empty, _)| !empty) {
-        let done = house.follow(cx, op, op, params).await?;
+    for (caller, op, _, params) in calls.into_iter().filter(|(_, _, empty, _)| !empty) {
+        let done = house.follow_as(cx, caller, op, op, params).await?;
         changed +=
             ["matched", "changed"].iter().find_map(|name| done.value.get(*name)?.as_u64()).unwrap_or(0);
         seq = seq.max(done.seq.unwrap_or(0));
