@@ -1,6 +1,6 @@
 //! MCP clients over stdio against the real store: several at once, killed daemons, and what must never leak.
 
-use crate::support::{Mcp, Store, files, kill, text};
+use crate::support::{Mcp, Store, files, kill, luhn, text};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 use std::process::Stdio;
@@ -120,21 +120,6 @@ fn planted() -> Vec<String> {
         );
     }
     values
-}
-
-/// A card number with its check digit.
-fn luhn(digits: &str) -> String {
-    let sum: u32 = digits
-        .bytes()
-        .rev()
-        .enumerate()
-        .map(|(at, byte)| {
-            let digit = u32::from(byte - b'0');
-            let double = if at % 2 == 0 { digit * 2 } else { digit };
-            if double > 9 { double - 9 } else { double }
-        })
-        .sum();
-    format!("{digits}{}", (10 - sum % 10) % 10)
 }
 
 #[test]

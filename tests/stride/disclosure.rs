@@ -1,6 +1,6 @@
 //! Somebody learns what they should not.
 
-use crate::support::{Mcp, Mirror, Store, files, text};
+use crate::support::{Mcp, Mirror, Store, files, luhn, text};
 use aho_corasick::AhoCorasick;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashSet};
@@ -26,21 +26,6 @@ fn planted(count: u64) -> Vec<String> {
             _ => format!("AKIA{}", key(n)),
         })
         .collect()
-}
-
-/// A card number with its check digit.
-fn luhn(digits: &str) -> String {
-    let sum: u32 = digits
-        .bytes()
-        .rev()
-        .enumerate()
-        .map(|(at, byte)| {
-            let digit = u32::from(byte - b'0');
-            let double = if at % 2 == 0 { digit * 2 } else { digit };
-            if double > 9 { double - 9 } else { double }
-        })
-        .sum();
-    format!("{digits}{}", (10 - sum % 10) % 10)
 }
 
 fn base64(bytes: &[u8]) -> String {
