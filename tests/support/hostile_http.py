@@ -1,9 +1,9 @@
-"""An MCP server over streamable HTTP that misbehaves on purpose. Standard library only; protocol 2025-11-25.
+"""An MCP server over streamable HTTP that misbehaves on purpose. Standard library only; protocol 2025-11-25, or 2026-07-28 alone.
 
-    hostile_http.py [--malformed]
+    hostile_http.py [--malformed] [--events] [--modern]
 
 Prints its port, then the port of a second server that a redirect leads to; a line `visited` when somebody comes there. Its tools
-misbehave when called; with --malformed, so does its list of them.
+misbehave when called; with --malformed, so does its list of them. With --events, what it answers well comes as events.
 """
 import json
 import sys
@@ -11,9 +11,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-MALFORMED = "--malformed" in sys.argv
-NAMES = ["echo", "endless_body", "endless_line", "endless_events", "huge_event", "slow_headers", "no_answer", "elsewhere", "as_get", "around",
-         "html", "garbage", "another", "empty", "late"]
+MALFORMED, EVENTS, MODERN = "--malformed" in sys.argv, "--events" in sys.argv, "--modern" in sys.argv
+NAMES = ["echo", "endless_body", "endless_line", "endless_events", "slow_headers", "no_answer", "elsewhere", "as_get", "around",
+         "html", "garbage", "another", "empty", "late", "big_body", "big_event"]
+BYTES = 100 << 20
 
 
 class Elsewhere(BaseHTTPRequestHandler):
@@ -41,9 +42,23 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def answer(self, request, result):
+        if MODERN:
+            result = {"resultType": "complete", **result}
         data = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
-        self.head(200, Content_Type="application/json", Content_Length=len(data))
+        if EVENTS:
+            data = b"event: message\ndata: " + data + b"\n\n"
+        self.head(200, Content_Type="text/event-stream" if EVENTS else "application/json", Content_Length=len(data))
         self.wfile.write(data)
+
+    def large(self, kind, request, before, after):
+        """A hundred megabytes of text, without having them."""
+        self.head(200, Content_Type=kind, Transfer_Encoding="chunked")
+        begin, end = '{"jsonrpc":"2.0","result":{"content":[{"type":"text","text":"', '"}]},"id":%s}' % json.dumps(request["id"])
+        self.chunk(before + begin.encode())
+        for _ in range(BYTES >> 16):
+            self.chunk(b"0123456789abcdef" * 4096)
+        self.chunk(end.encode() + after)
+        self.chunk(b"")
 
     def chunk(self, data):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -66,13 +81,15 @@ class Handler(BaseHTTPRequestHandler):
         method = request.get("method")
         if "id" not in request:
             self.head(202, Content_Length=0)
-        elif method == "initialize":
+        elif method == "server/discover" and MODERN:
+            self.answer(request, {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0, "cacheScope": "private"})
+        elif method == "initialize" and not MODERN:
             self.answer(request, {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "hostile", "version": "1"}})
         elif method == "tools/list":
             tools = [{"name": name, "description": "Does it.", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}} for name in NAMES]
             if MALFORMED:
                 tools[1:1] = [{"name": "worse", "inputSchema": "a string", "annotations": 7}, 7]
-            self.answer(request, {"tools": tools})
+            self.answer(request, {"tools": tools, **({"ttlMs": 0, "cacheScope": "private"} if MODERN else {})})
         elif method == "tools/call":
             try:
                 self.call(request, request["params"]["name"])
@@ -93,11 +110,10 @@ class Handler(BaseHTTPRequestHandler):
         elif name == "endless_events":
             event = json.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}})
             self.chunks("text/event-stream", b": begun\n\n", f"event: message\ndata: {event}\n\n".encode() * 100)
-        elif name == "huge_event":
-            data = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": {"content": [{"type": "text", "text": "x" * (12 << 20)}]}}).encode()
-            self.head(200, Content_Type="text/event-stream", Transfer_Encoding="chunked")
-            self.chunk(b"data: " + data + b"\n\n")
-            self.chunk(b"")
+        elif name == "big_body":
+            self.large("application/json", request, b"", b"")
+        elif name == "big_event":
+            self.large("text/event-stream", request, b": begun\n\nid: 1\ndata: ", b"\n\n")
         elif name == "slow_headers":
             self.wfile.write(b"HTTP/1.1 200 OK\r\n")
             while True:

@@ -3,8 +3,7 @@
 //! A tool with structured content answers that. Any other answers `{content, json?, blocks?}`: its texts joined by line
 //! breaks, the same parsed where they are JSON, and whatever is not text. Of twelve real servers, seven answer JSON as text.
 
-use super::spool::Spools;
-use super::stdio::SPOOL_KEY;
+use super::spool::{SPOOL_KEY, Spools};
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};

@@ -6,9 +6,9 @@ use super::answer;
 use super::config::expand;
 use super::definition::{self, Defined};
 use super::keeper;
-use super::mending::Mending;
 use super::spool::Spools;
-use super::stdio::{INLINE_MAX, Program, Stdio, Tail};
+use super::stdio::{Program, Stdio, Tail};
+use super::web::Web;
 use athena_schemas::layers::upstream::{Questions, Server};
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::model::{
@@ -154,7 +154,7 @@ impl Connection {
     pub async fn open(
         server: &Server,
         secrets: &BTreeMap<String, String>,
-        access: Option<AuthClient<reqwest::Client>>,
+        access: Option<AuthClient<Web>>,
         spools: Spools,
         signals: UnboundedSender<Signal>,
     ) -> Result<Self, Failure> {
@@ -185,10 +185,11 @@ impl Connection {
             (None, Some(url)) => {
                 let config = http(url, server, secrets).map_err(bare)?;
                 super::address::check(&config.uri).await.map_err(bare)?;
-                let service = match reach(policy(), access.clone(), config.clone(), either()).await {
+                let kept = spools.clone();
+                let service = match reach(policy(), access.clone(), config.clone(), kept, either()).await {
                     // It answers what it does not know as if it did: then in the older way.
                     Err(failure) if failure.why.contains(PUZZLED) => {
-                        reach(policy(), access, config, ClientLifecycleMode::Initialize).await
+                        reach(policy(), access, config, spools.clone(), ClientLifecycleMode::Initialize).await
                     }
                     reached => reached,
                 };
@@ -392,20 +393,21 @@ fn either() -> ClientLifecycleMode {
 
 async fn reach(
     policy: Policy,
-    access: Option<AuthClient<reqwest::Client>>,
+    access: Option<AuthClient<Web>>,
     config: StreamableHttpClientTransportConfig,
+    spools: Spools,
     lifecycle: ClientLifecycleMode,
 ) -> Result<RunningService<RoleClient, Policy>, Failure> {
     let failed = |why| Failure { why, ..Failure::default() };
     match access {
         Some(client) => {
             let transport = StreamableHttpClientTransport::with_client(client, config);
-            handshake(policy, Mending::new(transport), lifecycle).await
+            handshake(policy, transport, lifecycle).await
         }
         None => {
-            let client = super::address::client().map_err(failed)?;
+            let client = Web::new(spools).map_err(failed)?;
             let transport = StreamableHttpClientTransport::with_client(client, config);
-            handshake(policy, Mending::new(transport), lifecycle).await
+            handshake(policy, transport, lifecycle).await
         }
     }
 }
@@ -522,7 +524,6 @@ fn http(
     }
     Ok(StreamableHttpClientTransportConfig::with_uri(full(url)?)
         .custom_headers(headers)
-        .max_sse_event_size(INLINE_MAX)
         .reinit_on_expired_session(true))
 }
 

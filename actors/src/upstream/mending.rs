@@ -1,68 +1,92 @@
-//! Lists of tools that are not well formed, over a transport that hands over what it has parsed: one tool that cannot be read shall
-//! not take the others with it. (Over stdio the line itself is at hand, and mended there.)
+//! Messages that are not quite well formed: one tool that cannot be read shall not take the others with it.
 
 use super::definition::mended;
 use rmcp::RoleClient;
-use rmcp::model::{ClientRequest, ErrorData, JsonRpcMessage, RequestId, ServerResult};
-use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
-use rmcp::transport::Transport;
-use std::collections::HashSet;
+use rmcp::model::{JsonRpcMessage, ServerResult};
+use rmcp::service::RxJsonRpcMessage;
 
-/// Lists that may be asked for at once; older ones are no longer looked at.
-const LISTS_MAX: usize = 64;
-
-/// A transport whose lists of tools are mended.
-pub(super) struct Mending<T> {
-    transport: T,
-    /// Requests for lists that are not answered yet.
-    lists: HashSet<RequestId>,
-}
-
-impl<T> Mending<T> {
-    pub(super) fn new(transport: T) -> Self {
-        Self { transport, lists: HashSet::new() }
-    }
-
-    /// What is handed on in the place of an answer.
-    fn mend(&mut self, message: RxJsonRpcMessage<RoleClient>) -> RxJsonRpcMessage<RoleClient> {
-        let JsonRpcMessage::Response(answer) = &message else { return message };
-        if !self.lists.remove(&answer.id) || matches!(answer.result, ServerResult::ListToolsResult(_)) {
-            return message;
-        }
-        let text = serde_json::to_vec(&message).unwrap_or_default();
-        let mended = mended(&text).and_then(|text| serde_json::from_slice(&text).ok());
-        // What the library took for another kind of answer has lost its tools; that is said, and not that there are none.
-        mended.unwrap_or_else(|| {
-            let why = "its list of tools is not well formed";
-            JsonRpcMessage::error(ErrorData::internal_error(why, None), Some(answer.id.clone()))
-        })
+/// A message of a server. In a list of tools, a place-holder says why the tool in its place cannot be read.
+///
+/// # Errors
+/// When it is no message.
+pub(super) fn message(text: &[u8]) -> serde_json::Result<RxJsonRpcMessage<RoleClient>> {
+    let read = serde_json::from_slice::<RxJsonRpcMessage<RoleClient>>(text);
+    match repaired(text, &read) {
+        Some((message, _)) => Ok(message),
+        None => read,
     }
 }
 
-impl<T: Transport<RoleClient> + Send> Transport<RoleClient> for Mending<T> {
-    type Error = T::Error;
+/// The same for an event's data, which the library reads itself.
+pub(super) fn data(text: String) -> String {
+    if memchr::memmem::find(text.as_bytes(), TOOLS).is_none() {
+        return text;
+    }
+    let read = serde_json::from_str::<RxJsonRpcMessage<RoleClient>>(&text);
+    match repaired(text.as_bytes(), &read) {
+        Some((_, mended)) => mended,
+        None => text,
+    }
+}
 
-    fn send(
-        &mut self,
-        item: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        if let JsonRpcMessage::Request(request) = &item
-            && matches!(request.request, ClientRequest::ListToolsRequest(_))
-        {
-            if self.lists.len() >= LISTS_MAX {
-                self.lists.clear();
+const TOOLS: &[u8] = b"\"tools\"";
+
+/// What an answer comes to whose list of tools was taken for something else, or for nothing at all.
+fn repaired(
+    text: &[u8],
+    read: &serde_json::Result<RxJsonRpcMessage<RoleClient>>,
+) -> Option<(RxJsonRpcMessage<RoleClient>, String)> {
+    let sound = match read {
+        Ok(JsonRpcMessage::Response(answer)) => matches!(answer.result, ServerResult::ListToolsResult(_)),
+        Ok(_) => true,
+        Err(_) => false,
+    };
+    if sound {
+        return None;
+    }
+    memchr::memmem::find(text, TOOLS)?;
+    let mended = String::from_utf8(mended(text)?).ok()?;
+    Some((serde_json::from_str(&mended).ok()?, mended))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// In the shape of either era; the newer one says what kind of result it is.
+    #[test]
+    fn one_tool_that_cannot_be_read_is_a_place_holder_in_either_era() {
+        let good = json!({"name": "good", "inputSchema": {"type": "object"}});
+        for more in [json!({}), json!({"resultType": "complete", "ttlMs": 1000, "cacheScope": "private"})] {
+            for bad in
+                [json!(7), json!({"name": "bad", "inputSchema": "a string"}), json!({"title": "no name"})]
+            {
+                let mut result = json!({"tools": [good, bad, good]});
+                result.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+                let text = json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string();
+                let JsonRpcMessage::Response(answer) = message(text.as_bytes()).unwrap() else {
+                    panic!("{text}")
+                };
+                let ServerResult::ListToolsResult(list) = answer.result else { panic!("{text}") };
+                assert_eq!(list.tools.len(), 3, "{text}");
+                let event: Value = serde_json::from_str(&data(text)).unwrap();
+                assert!(event["result"]["tools"][1]["_meta"].is_object(), "{event}");
             }
-            self.lists.insert(request.id.clone());
         }
-        self.transport.send(item)
     }
 
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        let message = self.transport.receive().await?;
-        Some(self.mend(message))
-    }
-
-    async fn close(&mut self) -> Result<(), Self::Error> {
-        self.transport.close().await
+    #[test]
+    fn what_is_sound_or_no_list_passes_as_it_is() {
+        for text in [
+            json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": []}}),
+            json!({"jsonrpc": "2.0", "id": 1, "result": {"content": [{"type": "text", "text": "\"tools\""}]}}),
+        ] {
+            let text = text.to_string();
+            assert_eq!(data(text.clone()), text);
+            assert!(message(text.as_bytes()).is_ok());
+        }
+        assert_eq!(data("\"tools\" and no message".into()), "\"tools\" and no message");
+        assert!(message(b"{").is_err());
     }
 }

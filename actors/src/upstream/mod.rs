@@ -2,8 +2,8 @@
 //!
 //! [`Upstreams`] is what everyone else holds. Read in this order: [`server`] (the actor: start, restart, health),
 //! [`connection`] (one live connection and what it may not ask), [`stdio`] (the child process, [`keeper`] who ends it, [`scan`] and
-//! [`spool`] for answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), `mending` (lists of
-//! tools that are not well formed), [`validate`] and [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
+//! [`spool`] for answers of any size), [`definition`] (names, pins, hidden instructions), [`pins`] (what the log keeps), [`web`] and `events` (the
+//! same over HTTP), `mending` (lists of tools that are not well formed), [`validate`] and [`answer`] (what goes in and what comes out), [`catalogue`] (what is known without asking), [`config`].
 
 pub mod address;
 pub mod answer;
@@ -11,8 +11,10 @@ pub mod catalogue;
 pub mod config;
 pub mod connection;
 pub mod definition;
+mod events;
 #[cfg_attr(not(target_os = "linux"), path = "unkept.rs")]
 pub mod keeper;
+mod limits;
 mod mending;
 pub mod oauth;
 pub mod pins;
@@ -21,6 +23,7 @@ mod server;
 pub mod spool;
 pub mod stdio;
 pub mod validate;
+pub mod web;
 
 use crate::handle::Slot;
 use crate::supervisor::Child;
@@ -30,6 +33,7 @@ use athena_schemas::refusal::{Code, Refusal, nearest};
 use athena_schemas::surface::{Effect, Tool};
 use catalogue::{Catalogue, Offered};
 use connection::{Connection, Fault};
+use limits::Gates;
 use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use serde_json::{Map, Value};
 use server::{Face, Live, Message, ServerActor};
@@ -93,10 +97,15 @@ pub struct Upstreams {
 impl Upstreams {
     /// No servers so far. `folder` is where their catalogues are kept between starts.
     pub fn new(ledger: Arc<dyn Ledger>, folder: Option<PathBuf>) -> Self {
+        Self::keeping(Spools::default(), ledger, folder)
+    }
+
+    /// The same, whose long answers are kept in `spools`.
+    fn keeping(spools: Spools, ledger: Arc<dyn Ledger>, folder: Option<PathBuf>) -> Self {
         let settings = Settings {
             ledger,
             folder,
-            spools: Spools::default(),
+            spools,
             generation: AtomicU64::new(0),
             grants: oauth::Grants::default(),
         };
@@ -131,19 +140,16 @@ impl Upstreams {
             health: if config.disabled { Health::Disabled } else { Health::Idle },
             tools: count(&catalogue, false),
             held: count(&catalogue, true),
+            refused: catalogue.refused.clone(),
             ..Status::default()
         };
-        let rate = f64::from(config.per_minute.unwrap_or(config::PER_MINUTE));
         let face = Arc::new(Face {
             name: name.into(),
             slot: Slot::new("an upstream server"),
             catalogue: RwLock::new(Arc::new(catalogue)),
             status: Mutex::new(status),
             calls: AtomicU64::new(0),
-            permits: tokio::sync::Semaphore::new(
-                config.concurrency.unwrap_or(config::CONCURRENCY).clamp(1, 256) as usize,
-            ),
-            bucket: Mutex::new((Instant::now(), rate)),
+            gates: Gates::of(name, &config),
             config,
         });
         self.write().insert(name.into(), face);
@@ -298,14 +304,9 @@ impl Upstreams {
         if let Some(offered) = known.find(tool) {
             admit(offered, &op, &arguments)?;
         }
-        let deadline =
-            Instant::now() + Duration::from_millis(face.config.timeout_ms.unwrap_or(config::TIMEOUT_MS));
-        take(&face)?;
-        let permit = tokio::time::timeout_at(deadline, face.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else {
-            return Err(Refusal::new(Code::LimitExceeded, format!("too many calls of {server} at once"))
-                .hint("make fewer calls at once, or raise its `concurrency`"));
-        };
+        let limit = face.gates.timeout(tool);
+        let deadline = Instant::now() + limit;
+        let _leave = face.gates.pass(tool, deadline).await?;
         let mut attempts = 0;
         loop {
             attempts += 1;
@@ -316,19 +317,18 @@ impl Upstreams {
             .await
             {
                 Ok(lent) => lent??,
-                Err(_) => return Err(late(&op, &face, Effect::Read)),
+                Err(_) => return Err(late(&op, limit, Effect::Read)),
             };
             let catalogue = face.catalogue();
             let offered = catalogue.find(tool).ok_or_else(|| unknown_tool(&catalogue, server, tool))?.clone();
             admit(&offered, &op, &arguments)?;
             let effect = offered.tool.effect();
             // The time of a start is not the call's.
-            let deadline =
-                if attempts == 1 { deadline.max(Instant::now() + timeout(&face)) } else { deadline };
+            let deadline = if attempts == 1 { deadline.max(Instant::now() + limit) } else { deadline };
             match once(&face, &live, &offered, &op, &arguments, deadline).await {
                 Outcome::Value(value) => return Ok(value),
                 Outcome::Refused(refusal) => return Err(refusal),
-                Outcome::Late => return Err(late(&op, &face, effect)),
+                Outcome::Late => return Err(late(&op, limit, effect)),
                 // It never wrote anything: once more, on a new process.
                 Outcome::Gone if effect == Effect::Read && attempts == 1 => {}
                 Outcome::Gone => return Err(gone(&face, &op, effect).await),
@@ -442,35 +442,14 @@ fn marked(offered: &Offered, mut value: Value) -> Value {
     value
 }
 
-/// One call from the bucket of this minute.
-fn take(face: &Face) -> Result<(), Refusal> {
-    let rate = f64::from(face.config.per_minute.unwrap_or(config::PER_MINUTE).max(1));
-    let mut bucket = face.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-    let now = Instant::now();
-    let tokens = (bucket.1 + now.duration_since(bucket.0).as_secs_f64() * rate / 60.0).min(rate);
-    *bucket = (now, (tokens - 1.0).max(0.0));
-    if tokens < 1.0 {
-        return Err(Refusal::new(
-            Code::LimitExceeded,
-            format!("more than {rate} calls of {} within a minute", face.name),
-        )
-        .hint("slow down, or raise its `per_minute`"));
-    }
-    Ok(())
-}
-
-fn timeout(face: &Face) -> Duration {
-    Duration::from_millis(face.config.timeout_ms.unwrap_or(config::TIMEOUT_MS))
-}
-
-fn late(op: &str, face: &Face, effect: Effect) -> Refusal {
-    let limit = timeout(face).as_millis();
+fn late(op: &str, limit: Duration, effect: Effect) -> Refusal {
+    let limit = limit.as_millis();
     match effect {
         Effect::Read => Refusal::new(
             Code::LimitExceeded,
             format!("{op} did not answer within {limit} ms and was cancelled"),
         )
-        .hint("ask for less, or raise the server's `timeout_ms`"),
+        .hint("ask for less, or raise the server's or the tool's `timeout_ms`"),
         Effect::Idempotent | Effect::Write => Refusal::new(
             Code::Unknown,
             format!("{op} did not answer within {limit} ms; whether it took effect is not known"),
@@ -489,7 +468,7 @@ async fn gone(face: &Face, op: &str, effect: Effect) -> Refusal {
     }
     let ended = match face.config.command {
         Some(_) => "its connection ended",
-        None => "its connection ended, as it does after an event of more than 8 MiB",
+        None => "its connection ended before it answered",
     };
     let failure = connection::Failure {
         why: now.error.unwrap_or_else(|| ended.into()),

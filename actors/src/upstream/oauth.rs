@@ -5,6 +5,8 @@
 //! what waits for its browser; [`Vaulted`] is the vault as the connection sees it.
 
 use super::Ledger;
+use super::spool::Spools;
+use super::web::Web;
 use async_trait::async_trait;
 use athena_schemas::refusal::{Code, Refusal};
 use rmcp::transport::auth::{
@@ -167,7 +169,8 @@ pub async fn client(
     ledger: Arc<dyn Ledger>,
     server: &str,
     url: &str,
-) -> Result<Option<AuthClient<reqwest::Client>>, String> {
+    spools: Spools,
+) -> Result<Option<AuthClient<Web>>, String> {
     let Some(kept) = load(&*ledger, server).await else { return Ok(None) };
     let mut manager = AuthorizationManager::new(url).await.map_err(|e| e.to_string())?;
     let secret = Secret::new(kept.client_secret.clone());
@@ -181,7 +184,7 @@ pub async fn client(
             .with_client_secret(secret);
         manager.configure_client(config).map_err(|e| e.to_string())?;
     }
-    Ok(Some(AuthClient::new(super::address::client()?, manager)))
+    Ok(Some(AuthClient::new(Web::new(spools)?, manager)))
 }
 
 async fn load(ledger: &dyn Ledger, server: &str) -> Option<Kept> {

@@ -1,9 +1,10 @@
 //! Reads a JSON-RPC answer of any length in constant memory: its id, whether it is an error, and the text of its content.
 //!
-//! Used only for lines beyond [`INLINE_MAX`](super::stdio::INLINE_MAX), which are never held in memory. It follows the
+//! Used only for messages beyond [`INLINE_MAX`], which are never held in memory. It follows the
 //! structure (strings, depth, keys) and checks nothing else.
 
-use super::spool::Writer;
+use super::spool::{INLINE_MAX, SPOOL_KEY, Spools, Writer};
+use serde_json::{Value, json};
 
 /// Levels whose keys are remembered; the texts looked for lie at the fourth.
 const LEVELS: usize = 6;
@@ -101,7 +102,7 @@ impl Scanner {
             }
             if raw {
                 let opening = self.mode == Mode::Between && self.structured.is_none();
-                if !(opening && matches!(byte, b':' | b' ')) && !self.closes(byte) {
+                if !(opening && matches!(byte, b':' | b' ' | b'\n' | b'\r' | b'\t')) && !self.closes(byte) {
                     keep(&mut self.structured, &mut self.failed, &[byte]);
                 }
             }
@@ -120,6 +121,28 @@ impl Scanner {
             text: self.failed.map(Err).or_else(|| self.content.or(self.structured).map(Ok)),
             head: String::from_utf8_lossy(&self.head).into_owned(),
         }
+    }
+
+    /// A short answer in place of a long one, whose text is kept in `spools`; nothing where nobody waits for it.
+    pub fn stand_in(self, spools: &Spools) -> Option<Vec<u8>> {
+        let mut scanned = self.finish();
+        let id: Value = serde_json::from_str(scanned.id.as_deref()?).ok()?;
+        let kept = scanned.text.take().map(|writer| writer.and_then(|writer| spools.keep(writer)));
+        let answer = match kept {
+            Some(Ok(handle)) => json!({"jsonrpc": "2.0", "id": id, "result": {
+                "content": [{"type": "text", "text": scanned.head}], "isError": scanned.is_error, "_meta": {SPOOL_KEY: handle}}}),
+            Some(Err(error)) => {
+                failure(&id, &format!("an answer of more than {INLINE_MAX} bytes could not be kept: {error}"))
+            }
+            None => failure(&id, &format!("the answer has more than {INLINE_MAX} bytes and no text")),
+        };
+        Some(answer.to_string().into_bytes())
+    }
+
+    /// An answer that says why there is none, in place of one that is dropped.
+    pub fn failed(self, why: &str) -> Option<Vec<u8>> {
+        let id: Value = serde_json::from_str(self.finish().id.as_deref()?).ok()?;
+        Some(failure(&id, why).to_string().into_bytes())
     }
 
     /// Whether `byte` ends the object that holds `structuredContent`, or starts its next field.
@@ -144,7 +167,7 @@ impl Scanner {
         match self.mode {
             Mode::Between => self.between(byte),
             Mode::Scalar => {
-                if matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r') {
+                if matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n') {
                     self.end_of_scalar();
                     self.between(byte);
                 } else {
@@ -203,7 +226,7 @@ impl Scanner {
                     self.texts += 1;
                 }
             }
-            b' ' | b'\t' | b'\r' => {}
+            b' ' | b'\t' | b'\r' | b'\n' => {}
             _ => {
                 self.mode = Mode::Scalar;
                 self.word.clear();
@@ -289,6 +312,10 @@ impl Scanner {
     }
 }
 
+fn failure(id: &Value, why: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": why}})
+}
+
 fn keep(writer: &mut Option<Writer>, failed: &mut Option<std::io::Error>, bytes: &[u8]) {
     if failed.is_some() {
         return;
@@ -304,7 +331,6 @@ fn keep(writer: &mut Option<Writer>, failed: &mut Option<std::io::Error>, bytes:
 mod tests {
     use super::super::spool::Spools;
     use super::*;
-    use serde_json::{Value, json};
 
     fn scan(text: &str, chunk: usize) -> (Scanned, String) {
         let mut scanner = Scanner::default();

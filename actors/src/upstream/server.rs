@@ -6,6 +6,7 @@
 
 use super::catalogue::{Catalogue, Offered};
 use super::connection::{Connection, Failure, Offer, START, Signal};
+use super::limits::Gates;
 use super::spool::Spools;
 use super::{Ledger, Settings};
 use crate::handle::Slot;
@@ -41,8 +42,7 @@ pub(super) struct Face {
     pub(super) catalogue: RwLock<Arc<Catalogue>>,
     pub(super) status: Mutex<Status>,
     pub(super) calls: AtomicU64,
-    pub(super) permits: tokio::sync::Semaphore,
-    pub(super) bucket: Mutex<(Instant, f64)>,
+    pub(super) gates: Gates,
 }
 
 impl Face {
@@ -479,7 +479,9 @@ async fn open(
     let access = match &face.config.url {
         Some(url) if face.config.command.is_none() => {
             let url = super::connection::address(url, &secrets).map_err(bare)?;
-            super::oauth::client(settings.ledger.clone(), &face.name, &url).await.map_err(bare)?
+            super::oauth::client(settings.ledger.clone(), &face.name, &url, settings.spools.clone())
+                .await
+                .map_err(bare)?
         }
         _ => None,
     };

@@ -9,6 +9,10 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The longest answer that is held in memory, bytes.
+pub const INLINE_MAX: usize = 8 << 20;
+/// The mark under which a long answer's handle travels through the ordinary reply.
+pub const SPOOL_KEY: &str = "athena/answer";
 /// The largest answer that is kept at all, bytes of text.
 pub const SPOOL_MAX: u64 = 1 << 30;
 /// All answers kept at once, bytes; the oldest go first.
@@ -19,8 +23,17 @@ const COUNT_MAX: usize = 256;
 pub const SLICE_MAX: u64 = 4 << 20;
 
 /// The kept answers of all upstreams.
-#[derive(Debug, Clone, Default)]
-pub struct Spools(Arc<Mutex<VecDeque<Kept>>>);
+#[derive(Debug, Clone)]
+pub struct Spools {
+    all: Arc<Mutex<VecDeque<Kept>>>,
+    largest: u64,
+}
+
+impl Default for Spools {
+    fn default() -> Self {
+        Self::holding(SPOOL_MAX)
+    }
+}
 
 #[derive(Debug)]
 struct Kept {
@@ -41,6 +54,16 @@ pub struct Slice {
 }
 
 impl Spools {
+    /// No answers so far, none of which may have more than `largest` bytes where it comes over HTTP.
+    pub fn holding(largest: u64) -> Self {
+        Self { all: Arc::default(), largest }
+    }
+
+    /// The longest answer that is read over HTTP, bytes.
+    pub fn largest(&self) -> u64 {
+        self.largest
+    }
+
     /// Keeps a written file and names it.
     pub fn keep(&self, writer: Writer) -> std::io::Result<String> {
         let mut random = [0_u8; 16];
@@ -48,7 +71,7 @@ impl Spools {
         let handle: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let bytes = writer.bytes;
         let file = writer.file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.push_back(Kept { handle: handle.clone(), bytes, file: Arc::new(Mutex::new(file)) });
         while all.len() > COUNT_MAX || all.iter().map(|kept| kept.bytes).sum::<u64>() > TOTAL_MAX {
             all.pop_front();
@@ -58,7 +81,7 @@ impl Spools {
 
     /// Whether there is such an answer.
     pub fn size(&self, handle: &str) -> Option<u64> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().find(|kept| kept.handle == handle).map(|kept| kept.bytes)
     }
 
@@ -68,7 +91,7 @@ impl Spools {
     /// When there is no such answer (any more).
     pub fn slice(&self, handle: &str, offset: u64, limit: u64) -> Result<Slice, Refusal> {
         let found = {
-            let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().find(|kept| kept.handle == handle).map(|kept| (kept.file.clone(), kept.bytes))
         };
         let (file, bytes) = found.ok_or_else(|| {

@@ -6,15 +6,14 @@
 //! the server itself, whose pipe is not read for the rest of the second.
 
 use super::connection::Signal;
-use super::definition::mended;
 use super::keeper;
+use super::mending;
 use super::scan::Scanner;
-use super::spool::Spools;
+use super::spool::{INLINE_MAX, Spools};
 use rmcp::RoleClient;
-use rmcp::model::{JsonRpcMessage, ServerNotification, ServerResult};
+use rmcp::model::{JsonRpcMessage, ServerNotification};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
-use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::process::Stdio as Pipe;
@@ -25,8 +24,6 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 
-/// The longest line that is held in memory, bytes.
-pub const INLINE_MAX: usize = 8 << 20;
 /// Notifications that are read within a second.
 pub const NOTIFICATIONS_PER_SECOND: u32 = 500;
 /// Lines of stderr that are kept, and their length in bytes.
@@ -36,9 +33,6 @@ const STDERR_LINE_MAX: usize = 400;
 const GRACE: Duration = Duration::from_millis(500);
 /// How long a keeper may take to end its server: two times [`GRACE`], what it takes to kill, and room for a busy machine.
 const KEEPER_GRACE: Duration = Duration::from_millis(2_500);
-
-/// The mark under which a long answer's handle travels through the ordinary reply.
-pub const SPOOL_KEY: &str = "athena/answer";
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -224,33 +218,11 @@ impl Stdio {
             self.stdout.consume(used);
             if end.is_some() {
                 return Some(match self.scanner.take() {
-                    Some(scanner) => self.stand_in(scanner),
+                    Some(scanner) => scanner.stand_in(&self.spools).unwrap_or_default(),
                     None => std::mem::take(&mut self.partial),
                 });
             }
         }
-    }
-
-    /// A short answer in place of a long one; nothing where nobody waits for it.
-    fn stand_in(&mut self, scanner: Scanner) -> Vec<u8> {
-        let mut scanned = scanner.finish();
-        let Some(id) =
-            scanned.id.as_deref().and_then(|id| serde_json::from_str::<serde_json::Value>(id).ok())
-        else {
-            return Vec::new();
-        };
-        let kept = scanned.text.take().map(|writer| writer.and_then(|writer| self.spools.keep(writer)));
-        let failed =
-            |why: String| json!({"jsonrpc": "2.0", "id": id, "error": {"code": -32603, "message": why}});
-        let answer = match kept {
-            Some(Ok(handle)) => json!({"jsonrpc": "2.0", "id": id, "result": {
-                "content": [{"type": "text", "text": scanned.head}], "isError": scanned.is_error, "_meta": {SPOOL_KEY: handle}}}),
-            Some(Err(error)) => {
-                failed(format!("an answer of more than {INLINE_MAX} bytes could not be kept: {error}"))
-            }
-            None => failed(format!("the answer has more than {INLINE_MAX} bytes and no text")),
-        };
-        answer.to_string().into_bytes()
     }
 
     /// Counts a message that nobody asked for. Where a server sends them faster than anyone could use them, it is not read for
@@ -347,7 +319,7 @@ impl Transport<RoleClient> for Stdio {
 impl Stdio {
     /// What a line says to us; nothing where it says nothing that anybody waits for.
     fn message(&mut self, text: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
-        match serde_json::from_slice::<RxJsonRpcMessage<RoleClient>>(text) {
+        match mending::message(text) {
             Ok(JsonRpcMessage::Notification(notification)) => {
                 self.pace();
                 let idle = matches!(
@@ -356,14 +328,6 @@ impl Stdio {
                         | ServerNotification::LoggingMessageNotification(_)
                 );
                 (!idle).then_some(JsonRpcMessage::Notification(notification))
-            }
-            Ok(JsonRpcMessage::Response(answer))
-                if !matches!(answer.result, ServerResult::ListToolsResult(_)) =>
-            {
-                // One tool that cannot be read shall not take the others with it.
-                let mended = memchr::memmem::find(text, b"\"tools\"").and_then(|_| mended(text));
-                let mended = mended.and_then(|text| serde_json::from_slice(&text).ok());
-                Some(mended.unwrap_or(JsonRpcMessage::Response(answer)))
             }
             Ok(message) => Some(message),
             Err(error) => {
@@ -443,7 +407,7 @@ mod tests {
         let (mut stdio, _) = Stdio::spawn(&shell(script), spools.clone(), None).unwrap();
         let Some(JsonRpcMessage::Response(answer)) = stdio.receive().await else { panic!() };
         let json = serde_json::to_value(&answer.result).unwrap();
-        let handle = json["_meta"][SPOOL_KEY].as_str().unwrap();
+        let handle = json["_meta"][super::super::spool::SPOOL_KEY].as_str().unwrap();
         assert_eq!(spools.size(handle), Some(20_000_000));
         assert!(json.to_string().len() < 3_000);
     }

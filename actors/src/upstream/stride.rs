@@ -5,7 +5,7 @@ use super::definition::{read, server_name};
 use super::spool::Spools;
 use super::tests::{Gate, until};
 use super::validate::Checker;
-use super::{answer, stdio};
+use super::{answer, spool};
 use athena_schemas::refusal::Code;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -255,7 +255,7 @@ fn any_json() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,12}".prop_map(Value::from),
-        Just(json!(stdio::SPOOL_KEY)),
+        Just(json!(spool::SPOOL_KEY)),
     ];
     leaf.prop_recursive(5, 40, 5, |inner| {
         prop_oneof![

@@ -57,7 +57,7 @@ impl Questions {
 }
 
 /// How a server is reached, as clients write it under `mcpServers`, with keys more: `reveal`, `timeout_ms`, `concurrency`,
-/// `per_minute`, `questions`. Unknown keys are kept by whoever rewrites a file and ignored here.
+/// `per_minute`, `tool_limits`, `questions`. Unknown keys are kept by whoever rewrites a file and ignored here.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Server {
@@ -95,9 +95,27 @@ pub struct Server {
     /// Calls within a minute. 6,000 unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u32>,
+    /// Limits of single tools, by the names under which code calls them; narrower than the server's own, which hold as well.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tool_limits: BTreeMap<String, Limits>,
     /// What it gets that asks a person something. A no unless said; sampling and roots are never given.
     #[serde(skip_serializing_if = "Questions::is_default")]
     pub questions: Questions,
+}
+
+/// How much may be asked of one tool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limits {
+    /// How long a call may take, milliseconds; the server's where missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+    /// Calls at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// Calls within a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
 }
 
 /// A tool's definition as it was seen.

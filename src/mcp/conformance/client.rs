@@ -97,10 +97,10 @@ pub async fn visit(url: &str, context: &Value) -> Result<(), String> {
 }
 
 async fn once(ledger: &Arc<Memory>, url: &str) -> Result<(), Ended> {
-    let access = oauth::client(ledger.clone(), "suite", url).await.map_err(Ended::Failed)?;
+    let spools = Spools::default();
+    let access = oauth::client(ledger.clone(), "suite", url, spools.clone()).await.map_err(Ended::Failed)?;
     // The suite asks for what a form has defaults for; that is a policy of the product, though not its first.
     let server = Server { url: Some(url.into()), questions: Questions::Defaults, ..Server::default() };
-    let spools = Spools::default();
     let (signals, _heard) = unbounded_channel::<Signal>();
     let opened = Connection::open(&server, &BTreeMap::new(), access, spools.clone(), signals.clone()).await;
     let ended = |failure: Failure| match failure.challenge {
