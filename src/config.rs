@@ -107,11 +107,13 @@ impl Default for Sandbox {
 pub struct Daemon {
     /// It ends after this long without clients or runs, seconds.
     pub idle_s: u64,
+    /// It takes at most this many clients at once, sessions of MCP over HTTP among them.
+    pub clients_max: usize,
 }
 
 impl Default for Daemon {
     fn default() -> Self {
-        Self { idle_s: 300 }
+        Self { idle_s: 300, clients_max: 64 }
     }
 }
 

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Stores what it is told, once per key; `double/hang` never answers.
 #[derive(Default)]
-struct Double {
+pub(crate) struct Double {
     stored: Mutex<HashMap<String, Value>>,
     hung: tokio::sync::Notify,
 }
@@ -102,12 +102,16 @@ fn place(folder: &Path) -> Place {
     Place::of(&Folders::find(Some(folder.join("store")), |_| None).unwrap()).unwrap()
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     Options { idle: None, ..Options::default() }
 }
 
 /// A daemon in this process.
-async fn daemon(folder: &Path, options: Options, router: Arc<Double>) -> JoinHandle<Result<(), Refusal>> {
+pub(crate) async fn daemon(
+    folder: &Path,
+    options: Options,
+    router: Arc<Double>,
+) -> JoinHandle<Result<(), Refusal>> {
     let server = Server::bind(place(folder), options).await.unwrap();
     let parts = Parts { router, log: Arc::new(Empty), sealer: Arc::new(Empty), house: Arc::new(Empty) };
     tokio::spawn(server.run(async move {

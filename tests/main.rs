@@ -24,6 +24,7 @@ mod operations;
 mod reasoner;
 mod retention;
 mod runs;
+mod sessions;
 mod skills;
 mod stride;
 mod support;

@@ -346,6 +346,13 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    /// The message in the body, which comes as an event or as it is.
+    pub(crate) fn message(&self) -> Value {
+        let events = self.body.lines().filter_map(|line| line.strip_prefix("data: "));
+        let mut said = events.chain([self.body.as_str()]).filter_map(|text| serde_json::from_str(text).ok());
+        said.find(Value::is_object).unwrap_or_else(|| panic!("no message: {}\n{}", self.head, self.body))
+    }
+
     /// A header's value.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
@@ -358,8 +365,13 @@ impl Heard {
 impl Http {
     /// Starts it.
     pub(crate) fn start(store: &Store) -> Self {
-        let mut child =
-            store.command(&["serve", "--http", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
+        Self::with(store, &[])
+    }
+
+    /// Starts it with more arguments.
+    pub(crate) fn with(store: &Store, more: &[&str]) -> Self {
+        let arguments = [&["serve", "--http", "127.0.0.1:0"], more].concat();
+        let mut child = store.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let said =
             lines.find_map(|line| line.unwrap().split_once("MCP at http://").map(|(_, at)| at.to_owned()));
@@ -411,8 +423,13 @@ impl Http {
 
     /// The first message of a client.
     pub(crate) fn hello() -> Value {
+        Self::hello_of("test")
+    }
+
+    /// The first message of a client of a name.
+    pub(crate) fn hello_of(name: &str) -> Value {
         json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
+            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": name, "version": "1"}}})
     }
 
     /// Says hello; the session's id.

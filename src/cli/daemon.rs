@@ -56,7 +56,11 @@ async fn run(session: &Session, idle: Option<u64>) -> Done {
     crate::daemon::memory::keep_private();
     let config = session.config()?;
     let idle = idle.unwrap_or(config.daemon.idle_s);
-    let options = Options { idle: (idle > 0).then(|| Duration::from_secs(idle)), ..Options::default() };
+    let options = Options {
+        idle: (idle > 0).then(|| Duration::from_secs(idle)),
+        clients_max: config.daemon.clients_max.max(1),
+        ..Options::default()
+    };
     let server = Server::bind(Place::of(&session.folders)?, options).await?;
     server.run(super::store::open(session.folders.clone(), config)).await?;
     Ok(0)

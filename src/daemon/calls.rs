@@ -92,6 +92,7 @@ async fn one(call: Call, caller: Arc<Caller>, shared: Arc<Shared>, reply: mpsc::
         send(&reply, last).await;
         return id;
     }
+    let caller = asks(&caller, call.agent, call.operator);
     let request = Request {
         op: call.op,
         params: call.params,
@@ -106,6 +107,20 @@ async fn one(call: Call, caller: Arc<Caller>, shared: Arc<Shared>, reply: mpsc::
     };
     send(&reply, last).await;
     id
+}
+
+/// Who asks: whom the connection was taken for, and on an agents' connection whom the front names. Both are the same user's
+/// processes; what a front says of its client is as good here as over stdio.
+fn asks(caller: &Arc<Caller>, agent: Option<String>, operator: bool) -> Arc<Caller> {
+    if caller.party != Party::Agent || (agent.is_none() && !operator) {
+        return caller.clone();
+    }
+    let mut asks = Caller::clone(caller);
+    asks.name = agent.unwrap_or(asks.name);
+    if operator {
+        asks.party = Party::Host;
+    }
+    Arc::new(asks)
 }
 
 async fn send(reply: &mpsc::Sender<Reply>, value: Reply) {

@@ -5,8 +5,8 @@
 
 use super::attach::{Attach, Attached};
 use super::lines::{Line, write_json};
-use super::protocol::{CANCEL, Call, Hello, Reply};
-use athena_schemas::context::Caller;
+use super::protocol::{CANCEL, Call, Hello, Mode, Reply};
+use athena_schemas::context::{Caller, Party};
 use athena_schemas::ports::{Answer, BoxFuture, Request, Router};
 use athena_schemas::refusal::{Code, Refusal};
 use std::collections::HashMap;
@@ -64,6 +64,23 @@ impl Client {
     /// # Errors
     /// What was refused; [`Code::Unavailable`] when no daemon can be had.
     pub async fn request(&self, request: Request) -> Result<Answer, Refusal> {
+        self.request_by(request, None, false).await
+    }
+
+    /// Connects and greets now, rather than with the first call.
+    ///
+    /// # Errors
+    /// What the daemon refuses; [`Code::Unavailable`] when none can be had.
+    pub async fn connect(&self) -> Result<(), Refusal> {
+        self.link().await.map(drop)
+    }
+
+    async fn request_by(
+        &self,
+        request: Request,
+        agent: Option<String>,
+        operator: bool,
+    ) -> Result<Answer, Refusal> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let key = request.idempotency_key.clone().unwrap_or_else(|| format!("{}/{id}", self.name));
         let call = Call {
@@ -73,6 +90,8 @@ impl Client {
             scope: request.scope,
             key: Some(key),
             at_seq: request.at_seq,
+            agent,
+            operator,
         };
         for _ in 0..RETRIES {
             let mut stream = self.open(call.clone()).await?;
@@ -111,7 +130,7 @@ impl Client {
     /// [`Code::Unavailable`] when no daemon can be had.
     pub async fn stream(&self, op: &str, params: serde_json::Value) -> Result<Stream, Refusal> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.open(Call { id, op: op.into(), params, scope: None, key: None, at_seq: None }).await
+        self.open(Call::new(id, op, params)).await
     }
 
     async fn open(&self, call: Call) -> Result<Stream, Refusal> {
@@ -149,9 +168,12 @@ impl Client {
 }
 
 impl Router for Client {
-    /// Calls by the caller this connection greeted as; `caller` must be that one.
-    fn call<'a>(&'a self, _caller: &'a Caller, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
-        Box::pin(self.request(request))
+    /// Calls as whom this connection greeted for, in its scope. Of `caller`, an agents' connection passes on the name, and
+    /// whether the front asks for its operator.
+    fn call<'a>(&'a self, caller: &'a Caller, request: Request) -> BoxFuture<'a, Result<Answer, Refusal>> {
+        let agents = matches!(self.hello.mode, Mode::AgentCalls | Mode::HttpSession { .. });
+        let operator = agents && caller.party == Party::Host;
+        Box::pin(self.request_by(request, agents.then(|| caller.name.clone()), operator))
     }
 }
 
@@ -218,14 +240,7 @@ impl Drop for Stream {
             if let Some(waiting) = lock(&self.link.waiting).as_mut() {
                 waiting.remove(&self.id);
             }
-            let cancel = Call {
-                id: self.id,
-                op: CANCEL.into(),
-                params: serde_json::Value::Null,
-                scope: None,
-                key: None,
-                at_seq: None,
-            };
+            let cancel = Call::new(self.id, CANCEL, serde_json::Value::Null);
             // A full queue means a daemon that does not read; it will notice when the connection closes.
             let _ = self.link.out.try_send(cancel);
         }

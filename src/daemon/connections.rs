@@ -227,6 +227,9 @@ impl Connection {
                 let name = said.as_ref().map_or_else(|| "mcp".into(), |said| said.name.clone());
                 ("mcp", agent(name, hello.scope.clone()), Some(*profile))
             }
+            Mode::HttpSession { name, profile, .. } => {
+                ("http", agent(name.clone(), hello.scope.clone()), Some(*profile))
+            }
             Mode::AgentCalls => ("agent_calls", agent(hello.client.clone(), hello.scope.clone()), None),
             _ => ("calls", human(hello.scope.clone()), None),
         };
@@ -237,7 +240,10 @@ impl Connection {
             client: hello.client.clone(),
             project: hello.scope.project.clone(),
             profile,
-            protocol: said.map(|said| said.protocol),
+            protocol: match &hello.mode {
+                Mode::HttpSession { protocol, .. } => Some(protocol.clone()),
+                _ => said.map(|said| said.protocol),
+            },
             requests: guest.requests(),
             age_s: self.since.elapsed().as_secs(),
         })
@@ -297,9 +303,13 @@ async fn serve(id: u64, stream: UnixStream, full: bool, shared: &Arc<Shared>) ->
             write_json(&mut out, &welcome).await?;
             calls::serve(lines.limited(REQUEST_MAX), out, human(hello.scope), &guest, shared.clone()).await
         }
-        Mode::AgentCalls => {
+        agents @ (Mode::AgentCalls | Mode::HttpSession { .. }) => {
             write_json(&mut out, &welcome).await?;
-            let caller = agent(hello.client, hello.scope);
+            let name = match agents {
+                Mode::HttpSession { name, .. } => name,
+                _ => hello.client,
+            };
+            let caller = agent(name, hello.scope);
             calls::serve(lines.limited(REQUEST_MAX), out, caller, &guest, shared.clone()).await
         }
         Mode::Mcp { front, profile } => {
@@ -341,10 +351,15 @@ fn admit(hello: Hello, peer: u32, full: bool) -> Result<Hello, Refusal> {
         return Err(Refusal::new(Code::Unavailable, message).hint("athena daemon stop"));
     }
     if full {
-        let message = "as many clients as the daemon takes are connected";
-        return Err(Refusal::new(Code::LimitExceeded, message).hint("close one, or retry"));
+        return Err(no_room());
     }
     Ok(hello)
+}
+
+/// One more than may be.
+pub(crate) fn no_room() -> Refusal {
+    Refusal::new(Code::LimitExceeded, "as many clients as the daemon takes are connected")
+        .hint("close one, or retry; more may come with daemon.clients_max in config.toml")
 }
 
 fn stranger() -> Refusal {

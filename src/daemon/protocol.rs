@@ -40,8 +40,18 @@ pub enum Mode {
     },
     /// The lines that follow are [`Call`]s by a person, answered by [`Reply`]s.
     Calls,
-    /// The lines that follow are [`Call`]s for an agent (streamable HTTP), answered by [`Reply`]s.
+    /// The lines that follow are [`Call`]s for agents, each of which may name who asks, answered by [`Reply`]s: MCP over HTTP
+    /// in the newer era, which knows no sessions.
     AgentCalls,
+    /// The lines that follow are the [`Call`]s of one session of MCP over HTTP, answered by [`Reply`]s.
+    HttpSession {
+        /// The MCP client's name, as it says it.
+        name: String,
+        /// The version of MCP that it asked for.
+        protocol: String,
+        /// Which tools it is shown.
+        profile: Profile,
+    },
     /// Ask how it is; answered in the greeting alone.
     Status,
     /// Ask it to finish what it is doing and end.
@@ -101,7 +111,7 @@ pub struct Status {
 pub struct Connected {
     /// Its number, in the order they came.
     pub id: u64,
-    /// What it is for: `mcp`, `calls` or `agent_calls`.
+    /// What it is for: `mcp` (stdio), `http` (a session), `agent_calls` (HTTP without sessions) or `calls`.
     pub mode: String,
     /// Who asks over it, as the log names them.
     pub principal: String,
@@ -142,6 +152,19 @@ pub struct Call {
     /// Answer as of this position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_seq: Option<Seq>,
+    /// The agent that asks, where it is another than the greeting's; agents' connections alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// Whether the front asks for the operator it serves: its read-only tools; agents' connections alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub operator: bool,
+}
+
+impl Call {
+    /// A call of `op` with `params`.
+    pub fn new(id: u64, op: impl Into<String>, params: Value) -> Self {
+        Self { id, op: op.into(), params, scope: None, key: None, at_seq: None, agent: None, operator: false }
+    }
 }
 
 /// Gives up a call by its id.

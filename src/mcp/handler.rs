@@ -4,6 +4,7 @@ use super::approval::Step;
 use super::attended::{defect, unwound};
 use super::jobs::Jobs;
 use super::profile::{Profile, instructions};
+use super::reception::{Place, Reception};
 use super::resources::{self, Looking};
 use super::tools::{self, Asked};
 use super::watch::{WATCHED_MAX, Watch, Watches, pace};
@@ -15,8 +16,8 @@ use athena_schemas::refusal::Refusal;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
     CompleteResult, CompletionInfo, GetPromptRequestParams, GetPromptResponse, GetSkillRequestParams,
-    GetSkillResult, GetTaskParams, GetTaskResult, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
+    GetSkillResult, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams, InitializeResult,
+    ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult, ListSkillsResult, ListToolsResult,
     PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion, ReadResourceDirectoryRequestParams,
     ReadResourceDirectoryResult, ReadResourceRequestParams, ReadResourceResponse, RequestStateCodec,
     ServerCapabilities, ServerConfig, SubscribeRequestParams, SubscriptionFilter, Tool,
@@ -49,6 +50,8 @@ pub struct Front {
     pub(super) seal: Arc<RequestStateCodec>,
     jobs: Jobs,
     watches: Watches,
+    /// Where its sessions get connections of their own, over HTTP.
+    place: Option<Arc<Place>>,
 }
 
 /// A call under way.
@@ -68,6 +71,7 @@ impl Front {
             seal,
             jobs: Jobs::new(POLL_MS),
             watches: Watches::default(),
+            place: None,
         }
     }
 
@@ -78,10 +82,20 @@ impl Front {
         self
     }
 
+    /// A front whose sessions get their ways to the store from `reception`.
+    pub(crate) fn received(reception: Arc<dyn Reception>, profile: Profile, scope: Scope) -> Self {
+        let place = Place::at(reception);
+        Self { place: Some(place.clone()), ..Self::new(place, profile, scope, String::new()) }
+    }
+
     /// The front of another connection: what was begun over one can be followed over the other.
     #[must_use]
     pub fn another(&self, name: String) -> Self {
-        Self { name, watches: Watches::default(), ..self.clone() }
+        let mut another = Self { name, watches: Watches::default(), ..self.clone() };
+        if let Some(place) = self.place.as_ref().map(|place| place.another()) {
+            (another.router, another.place) = (place.clone(), Some(place));
+        }
+        another
     }
 
     pub(super) fn caller(&self, context: &RequestContext<RoleServer>) -> Caller {
@@ -140,6 +154,18 @@ impl ServerHandler for Front {
         ServerConfig::new(capabilities)
             .with_server_info(Implementation::new("athena", env!("CARGO_PKG_VERSION")).with_title("Athena"))
             .with_instructions(instructions())
+    }
+
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<InitializeResult, ErrorData> {
+        if let Some(place) = &self.place {
+            place.take(&request, self.profile).await.map_err(|refusal| broken(&refusal))?;
+        }
+        context.peer.set_peer_info(request.clone());
+        self.negotiate_initialize(&request)
     }
 
     async fn list_tools(

@@ -3,6 +3,8 @@
 //! Who may ask is settled before a byte of the body is read: the `Host` must be one of ours (a page that had its name rebound
 //! to this machine sends no `Origin`, so `Host` is the check), an `Origin` must be one of ours, and the bearer token must fit.
 
+use super::attended::Panics;
+use super::spared::Spared;
 use crate::daemon::client::random_name;
 use athena_schemas::refusal::{Code, Refusal};
 use axum::extract::{Request, State};
@@ -19,6 +21,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Who may ask.
@@ -58,13 +61,19 @@ impl Door {
     }
 }
 
-/// Serves MCP at `/mcp`, a front for each session, until cancelled.
+/// A session ends after so long without a message, unless it is said otherwise: a person may think for a while, and clients
+/// do not all come back from a session that has ended.
+pub const SESSION_IDLE: Duration = Duration::from_secs(1_800);
+
+/// Serves MCP at `/mcp`, a front for each session, until cancelled. A session ends when its client ends it, or after `idle`
+/// without a message. A panic in a request is the answer to that request.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve<H: ServerHandler>(
     listener: tokio::net::TcpListener,
     door: Door,
+    idle: Duration,
     front: impl Fn() -> H + Send + Sync + 'static,
     end: CancellationToken,
 ) -> Result<(), Refusal> {
@@ -73,8 +82,11 @@ pub async fn serve<H: ServerHandler>(
         .with_allowed_origins(door.hosts.iter().map(|host| format!("http://{host}")))
         .enforce_origin_validation()
         .with_cancellation_token(end.child_token());
-    let service =
-        StreamableHttpService::new(move || Ok(front()), Arc::new(LocalSessionManager::default()), config);
+    let mut sessions = LocalSessionManager::default();
+    sessions.session_config.keep_alive = Some(idle);
+    let panics = Panics::default();
+    let front = move || Ok(Spared::new(front(), panics.clone()));
+    let service = StreamableHttpService::new(front, Arc::new(sessions), config);
     let app = axum::Router::new().route_service("/mcp", service).layer(from_fn_with_state(door, guard));
     axum::serve(listener, app)
         .with_graceful_shutdown(async move { end.cancelled().await })

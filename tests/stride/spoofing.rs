@@ -67,6 +67,8 @@ fn stride_s02() {
 #[test]
 fn stride_s03() {
     let store = Store::new();
+    std::fs::create_dir_all(store.path()).unwrap();
+    std::fs::write(store.path().join("config.toml"), "[daemon]\nclients_max = 400\n").unwrap();
     let http = Http::start(&store);
     let id = http.session();
     let list = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"});
