@@ -338,8 +338,25 @@ fn what_worked_after_a_search_is_learned_judged_and_shown() {
     // An older name does what it did, and is counted where people look.
     assert_eq!(mcp.call("execute_code", json!({"script": "return 41 + 1"}))["value"], 42);
     assert_eq!(usage("run/execute")["older_names"], json!({"execute_code": 1}));
+    let doctor = text(&house.store.run(&["doctor", "--plain"]).stdout);
+    assert!(doctor.contains("execute_code (1×): use run/execute"), "{doctor}");
     let rebuilt = house.store.run(&["replay", "--verify"]);
     assert_eq!(rebuilt.status.code(), Some(0), "{}", text(&rebuilt.stderr));
+}
+
+#[test]
+fn a_tool_that_cannot_be_read_is_named_where_people_look() {
+    let house = House::with(&[("kit", "malformed")]);
+    let tested = house.store.json(&["upstream", "test", "kit"]);
+    assert_eq!(tested["status"]["tools"], 2, "{tested}");
+    assert!(tested["status"]["refused"]["worse"].as_str().unwrap().contains("not well formed"), "{tested}");
+    // Also after a restart, before the server runs again.
+    house.store.kill_daemon();
+    let doctor = text(&house.store.run(&["doctor", "--plain"]).stdout);
+    assert!(
+        doctor.contains("not offered") && doctor.contains("kit/worse: it is not well formed"),
+        "{doctor}"
+    );
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `athena doctor`: everything tried once, for real: writes, finds, runs code, verifies, forgets.
+//! `athena doctor`: everything tried once, for real: writes, finds, runs code, verifies, forgets. What the store's other servers
+//! and clients do is not tried but told.
 
 use super::Done;
 use super::output::{Style, escape, field};
@@ -32,6 +33,8 @@ impl Doctor {
         if findings.iter().all(|finding| finding.outcome.is_ok()) {
             findings.extend(round_trip(session).await);
             findings.push(Finding { what: "keys", outcome: keys(session).await });
+            findings.push(Finding { what: "other servers", outcome: upstreams(session).await });
+            findings.push(Finding { what: "older names", outcome: older_names(session).await });
         }
         findings.push(Finding { what: "log verified", outcome: log(session) });
         let mut worst = 0;
@@ -187,6 +190,51 @@ async fn keys(session: &Session) -> Result<String, Refusal> {
         field(&status, "/epoch"),
         if field(&status, "/master") == "file" { "its file" } else { "the environment" },
     ))
+}
+
+/// How the servers behind Athena stand, as far as is known without starting one; tools that are not offered by their names.
+async fn upstreams(session: &Session) -> Result<String, Refusal> {
+    let servers = session.call("upstream/list", json!({})).await?;
+    let servers = servers.as_array().map(Vec::as_slice).unwrap_or_default();
+    if let Some(failing) = servers.iter().find(|server| field(server, "/health") == "failing") {
+        let name = field(failing, "/server");
+        let why = format!("{name} does not run: {}", field(failing, "/error"));
+        return Err(Refusal::new(Code::Upstream, why).hint(format!("athena upstream test {name}")));
+    }
+    let sum = |what: &str| -> u64 { servers.iter().filter_map(|server| server.get(what)?.as_u64()).sum() };
+    let mut words = format!("{} configured, {} tools", servers.len(), sum("tools"));
+    if sum("held") > 0 {
+        words += &format!(", {} held (athena upstream tools)", sum("held"));
+    }
+    let refused: Vec<String> = servers
+        .iter()
+        .filter_map(|server| Some((field(server, "/server"), server.get("refused")?.as_object()?)))
+        .flat_map(|(server, tools)| {
+            let told = move |(tool, why): (&String, &Value)| {
+                format!("{server}/{tool}: {}", why.as_str().unwrap_or_default())
+            };
+            tools.iter().map(told).collect::<Vec<_>>()
+        })
+        .collect();
+    if !refused.is_empty() {
+        words += &format!("; not offered: {}", refused.join("; "));
+    }
+    Ok(words)
+}
+
+/// Which older names clients still use, and what they are called today.
+async fn older_names(session: &Session) -> Result<String, Refusal> {
+    let used = session.call("meta/usage", json!({})).await?;
+    let mut told = Vec::new();
+    for row in used.as_array().into_iter().flatten() {
+        for (old, times) in row.get("older_names").and_then(Value::as_object).into_iter().flatten() {
+            told.push(format!("{old} ({times}×): use {}", field(row, "/op")));
+        }
+    }
+    if told.is_empty() {
+        return Ok("none was used since the store was opened".into());
+    }
+    Ok(format!("still used, since the store was opened: {}", told.join("; ")))
 }
 
 fn log(session: &Session) -> Result<String, Refusal> {
