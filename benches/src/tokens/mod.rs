@@ -9,6 +9,7 @@
 //! the figures that are published ([`PUBLISHED`]); else it fails.
 
 mod docs;
+mod survey;
 
 use crate::client::Client;
 use crate::log::median;
@@ -120,7 +121,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
 
     let athena = Athena::with(&dir, &servers)?;
     let mut front = athena.front(&work)?;
-    let answered = called(&shown, &mut front, &athena, &dir)?;
+    let answered = survey::called(&shown, &mut front, &athena, &dir)?;
     if settings.survey {
         if settings.json {
             println!(
@@ -355,68 +356,6 @@ impl Drop for Athena {
     }
 }
 
-/// A tool of each server, found by what it does and called from code. Those that need a network or a browser answer that they have none: an answer all the
-/// same. Whether each came by itself or as an error is told.
-fn called(
-    shown: &BTreeMap<&str, Vec<Value>>,
-    front: &mut Client,
-    athena: &Athena,
-    dir: &Path,
-) -> anyhow::Result<Value> {
-    let chosen = [
-        ("everything", "echo"),
-        ("filesystem", "list_allowed_directories"),
-        ("memory", "read_graph"),
-        ("thinking", "sequentialthinking"),
-        ("github", "search_repositories"),
-        ("playwright", "browser_tabs"),
-        ("chrome_devtools", "list_pages"),
-        ("notion", "API-get-self"),
-        ("context7", "resolve-library-id"),
-        ("git", "git_status"),
-        ("fetch", "fetch"),
-        ("time", "get_current_time"),
-    ];
-    let mut answered = Map::new();
-    for (server, tool) in chosen {
-        let known = shown[server].iter().find(|known| known["name"] == tool);
-        let known = known.with_context(|| format!("{server} has no {tool}"))?;
-        let mut arguments = athena_schemas::surface::json_schema::example(&known["inputSchema"]);
-        for (name, value) in [
-            ("repo_path", Value::from(dir.join("repository").to_string_lossy())),
-            ("timezone", "UTC".into()),
-            ("url", "http://127.0.0.1:9/".into()),
-            ("action", "list".into()),
-        ] {
-            if let Some(argument) = arguments.get_mut(name) {
-                *argument = value;
-            }
-        }
-        let asked = format!("{} {}", server.replace('_', " "), known["description"].as_str().unwrap_or(tool));
-        let words: String = asked.split_whitespace().take(12).collect::<Vec<_>>().join(" ");
-        let found =
-            front.call("search", &json!({"query": words, "in": "tools", "detail": "name", "limit": 20}))?;
-        ensure!(
-            found.contains(&format!("{server}/")),
-            "search finds nothing of {server} by {words:?}: {found}"
-        );
-        let code = format!(
-            "try {{ await callMCPTool('{server}/{tool}', {arguments}); return 'answered' }} catch (error) {{ return String(error) }}"
-        );
-        let answer = front.call("execute", &json!({ "code": code }))?;
-        let answer: Value = serde_json::from_str(&approved(front, answer, athena)?)?;
-        let said = answer["value"].as_str().unwrap_or_default();
-        ensure!(
-            said == "answered" || said.contains(&format!("{server}/{tool}")),
-            "{server}/{tool}: {answer}"
-        );
-        let first = said.lines().next().unwrap_or_default();
-        eprintln!("{server}/{tool}: {first}");
-        answered.insert(server.into(), (said == "answered").into());
-    }
-    Ok(answered.into())
-}
-
 /// What a person waits for, with all servers configured.
 fn times(settings: &Settings, athena: &Athena, front: &mut Client, work: &Path) -> anyhow::Result<Value> {
     let attached: Vec<f64> =
@@ -520,8 +459,8 @@ fn servers(dir: &Path) -> anyhow::Result<Vec<Server>> {
         npm("memory", "mcp-server-memory", &[], &[("MEMORY_FILE_PATH", kept)]),
         npm("thinking", "mcp-server-sequential-thinking", &[], &[]),
         npm("github", "mcp-server-github", &[], &[("GITHUB_PERSONAL_ACCESS_TOKEN", x.clone())]),
-        npm("playwright", "playwright-mcp", &["--headless"], &[]),
-        npm("chrome_devtools", "chrome-devtools-mcp", &["--headless", "--no-usage-statistics"], &[]),
+        npm("playwright", "playwright-mcp", &survey::playwright(), &[]),
+        npm("chrome_devtools", "chrome-devtools-mcp", &survey::chrome_devtools(), &[]),
         npm("notion", "notion-mcp-server", &[], &[("NOTION_TOKEN", x)]),
         npm("context7", "context7-mcp", &[], &[]),
         pip("git", "mcp-server-git", vec!["--repository".into(), text(repository)]),
