@@ -6,35 +6,38 @@ use athena_schemas::context::{Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::operation::to_json;
 use athena_schemas::refusal::Refusal;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::HashSet;
 
 impl Library {
-    /// All of it that who asks may see, each as `{"layer": …, "item": …}`.
+    /// Visits all of it that who asks may see, each with its layer.
     ///
     /// # Errors
-    /// When the disk fails.
-    pub fn portable(&self, cx: &Context) -> Result<Vec<Value>, Refusal> {
+    /// When the disk fails, or what `visit` refuses with.
+    pub fn portable(
+        &self,
+        cx: &Context,
+        visit: &mut dyn FnMut(&'static str, Value) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let projects = self.items.projects(&cx.scope)?;
-        let mut lines = Vec::new();
         let network = self.graph.network(cx, &projects)?;
         for node in &network.nodes {
-            lines.push(line("graph", to_json(node.item())?));
+            visit("graph", to_json(node.item())?)?;
         }
         for link in &network.links {
-            lines.push(line("graph", to_json(network.edge(link))?));
+            visit("graph", to_json(network.edge(link))?)?;
         }
         let goals = self.agenda.goals(cx, &projects)?;
         for row in ordered(goals, |row| &row.body.id, |row| row.body.parent.iter().collect()) {
-            lines.push(line("prospective", to_json(row.item(0, 0))?));
+            visit("prospective", to_json(row.item(0, 0))?)?;
         }
         let tasks = self.agenda.tasks(cx, &projects)?;
         for row in ordered(tasks, |row| &row.body.id, |row| row.body.depends_on.iter().collect()) {
-            lines.push(line("prospective", to_json(row.item(cx.now_ms as i64))?));
+            visit("prospective", to_json(row.item(cx.now_ms as i64))?)?;
         }
         let triggers = self.agenda.triggers(cx, &projects)?;
         for row in triggers.iter().filter(|row| !row.head.hidden) {
-            lines.push(line("prospective", to_json(row.item(None))?));
+            visit("prospective", to_json(row.item(None))?)?;
         }
         for row in self.procedures.all(cx, &projects)?.iter().filter(|row| !row.archived) {
             let mut item = to_json(crate::procedures::info(&row.newest, false))?;
@@ -43,9 +46,9 @@ impl Library {
                 let params = serde_json::from_str(&row.newest.params).unwrap_or(Value::Null);
                 item.insert("params".into(), params);
             }
-            lines.push(line("procedural", item));
+            visit("procedural", item)?;
         }
-        Ok(lines)
+        Ok(())
     }
 
     /// Whether there is such an item, hidden or not, and who asks may see it.
@@ -75,10 +78,6 @@ impl Library {
         let projects = self.items.projects(&cx.scope)?;
         Ok(self.graph.edges_of(entity, &projects)?)
     }
-}
-
-fn line(layer: &str, item: Value) -> Value {
-    json!({ "layer": layer, "item": item })
 }
 
 /// Rows so that each comes after those it needs. Cycles, which the layers refuse, would be cut anywhere.

@@ -20,9 +20,10 @@ use athena_actors::log::LogHandle;
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::upstream::Upstreams;
-use athena_schemas::catalog::Service;
+use athena_schemas::catalog::{Command, Service};
 use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::layers::procedural::Learn;
+use athena_schemas::layers::store as store_layer;
 use athena_schemas::operation::to_json;
 use athena_schemas::ports::{Answer, BoxFuture, Request, Router, Sealer};
 use athena_schemas::refusal::Refusal;
@@ -88,6 +89,20 @@ impl House {
         params: Value,
     ) -> Result<Answer, Refusal> {
         self.follow_at(cx, &cx.scope, label, op, params).await
+    }
+
+    /// Records something across the layers as done by who asked for it. These commands are on nobody's bus: the router let the
+    /// caller in to the service, and the service is what it is done by.
+    pub(crate) async fn note(
+        &self,
+        cx: &Context,
+        scope: &Scope,
+        note: store_layer::Command,
+    ) -> Result<Answer, Refusal> {
+        let command = cx.command.child("noted");
+        let mut cx = Context::new(cx.now_ms, cx.caller.clone(), scope.clone(), command);
+        cx.keyed = true;
+        self.layers.decide(cx, Command::Store(note), None).await
     }
 
     /// A follow-up call in another scope.

@@ -6,8 +6,8 @@ use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::id::Id;
 use athena_schemas::layers::common::Layer;
 use athena_schemas::layers::store::{
-    Condition, EraseItems, EraseScope, ErasureDone, ItemsErasedDone, Move, MoveDone, RebuildDone, Service,
-    Verified, confirmation,
+    Command, Condition, EraseItems, EraseScope, ErasureDone, ItemsErasedDone, Move, MoveDone, NoteErasure,
+    NoteItemsErased, RebuildDone, Service, Verified, confirmation,
 };
 use athena_schemas::ports::Answer;
 use athena_schemas::refusal::{Code, Refusal};
@@ -81,9 +81,8 @@ async fn erase(house: &House, cx: &Context, op: EraseScope) -> Result<Answer, Re
     for subject in house.keys.subjects().into_iter().filter(|subject| belongs(subject, &scope)) {
         keys += house.keys.destroy(&subject)?.len() as u64;
     }
-    let noted = json!({"scope": scope, "erased": keys, "keys": keys});
-    let seq =
-        house.follow_at(cx, &Scope::default(), "erased", "store/note_erasure", noted).await?.seq.unwrap_or(0);
+    let noted = Command::NoteErasure(NoteErasure { scope, erased: keys, keys });
+    let seq = house.note(cx, &Scope::default(), noted).await?.seq.unwrap_or(0);
     house.erasure.renew_all().await?;
     answer(ErasureDone { erased: keys, seq })
 }
@@ -122,20 +121,17 @@ async fn erase_items(house: &House, cx: &Context, op: EraseItems) -> Result<Answ
     .map_err(|error| Refusal::internal(error.to_string()))??;
     let (mut changed, mut seq) = (ids.len() as u64, 0);
     // Who erased is part of what stays.
+    if !ids.is_empty() {
+        let noted = Command::NoteItemsErased(NoteItemsErased { ids });
+        seq = house.note(cx, &cx.scope, noted).await?.seq.unwrap_or(0);
+    }
     let person = Caller { scope: cx.scope.clone(), ..cx.caller.clone() };
-    let athena = Caller {
-        scope: cx.scope.clone(),
-        holds: cx.scope.clone(),
-        name: person.name.clone(),
-        ..Caller::system()
-    };
     let calls = [
-        (&athena, "store/note_items_erased", ids.is_empty(), json!({"ids": ids})),
-        (&person, "episodic/forget", episodes.is_empty(), json!({"sel": {"ids": episodes}, "mode": "erase"})),
-        (&person, "semantic/discard", facts.is_empty(), json!({"ids": facts, "mode": "erase"})),
+        ("episodic/forget", episodes.is_empty(), json!({"sel": {"ids": episodes}, "mode": "erase"})),
+        ("semantic/discard", facts.is_empty(), json!({"ids": facts, "mode": "erase"})),
     ];
-    for (caller, op, _, params) in calls.into_iter().filter(|(_, _, empty, _)| !empty) {
-        let done = house.follow_as(cx, caller, op, op, params).await?;
+    for (op, _, params) in calls.into_iter().filter(|(_, empty, _)| !empty) {
+        let done = house.follow_as(cx, &person, op, op, params).await?;
         changed +=
             ["matched", "changed"].iter().find_map(|name| done.value.get(*name)?.as_u64()).unwrap_or(0);
         seq = seq.max(done.seq.unwrap_or(0));

@@ -11,7 +11,7 @@ use athena_schemas::envelope::{Record, Seq};
 use athena_schemas::event::{Event, kind_name};
 use athena_schemas::id::{EventId, Id};
 use athena_schemas::layers::common::Layer;
-use athena_schemas::layers::store::{KeptEvent, Undo as Op, UndoDone, UndoneEvent};
+use athena_schemas::layers::store::{Command, KeptEvent, NoteUndo, Undo as Op, UndoDone, UndoneEvent};
 use athena_schemas::layers::{consolidation, procedural};
 use athena_schemas::ports::{Answer, LogReader, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
@@ -55,8 +55,8 @@ pub(super) async fn undo(house: &House, cx: &Context, op: Op) -> Result<Answer, 
         by.extend(house.follow_at(cx, &call.scope, &label, call.op, call.params).await?.seq);
     }
     let undone: Vec<Seq> = done.undone.iter().map(|event| event.seq).collect();
-    let note = json!({"target": op.target, "undone": undone, "by": by});
-    done.seq = house.follow(cx, "noted", "store/note_undo", note).await?.seq;
+    let note = Command::NoteUndo(NoteUndo { target: op.target, undone, by });
+    done.seq = house.note(cx, &cx.scope, note).await?.seq;
     let seq = done.seq;
     Ok(Answer { seq, ..answer(done)? })
 }

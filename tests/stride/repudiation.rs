@@ -94,3 +94,45 @@ fn stride_r10() {
     assert_eq!((&forgotten["actor"]["kind"], &forgotten["data"]["ids"]), (&json!("human"), &json!([id])));
     assert_eq!(store.run(&["log", "verify"]).status.code(), Some(0));
 }
+
+/// The same for what is no memory of words, and for a whole project: the one tombstone of all layers, and the one of a project,
+/// name the person who asked and not Athena, who carried it out.
+#[test]
+fn stride_r10_of_every_other_layer_and_of_a_whole_project() {
+    let store = Store::new();
+    let made = |op: &str, params: Value| {
+        store.json(&["call", op, &params.to_string()])["id"].as_str().unwrap().to_owned()
+    };
+    let mut ids = vec![
+        made("prospective/create_task", json!({"title": "burn the evidence"})),
+        made("prospective/create_goal", json!({"title": "a clean slate"})),
+        made("prospective/register_trigger", json!({"when": {"matches": "x"}, "then": {"note": "y"}})),
+        made("graph/add_entity", json!({"name": "Ana", "type": "person"})),
+        made(
+            "procedural/learn",
+            json!({"name": "boil", "language": "js", "code": "return 1", "description": "Boils water."}),
+        ),
+    ];
+    let purge: Vec<&str> =
+        ["--yes", "forget", "--purge"].into_iter().chain(ids.iter().map(String::as_str)).collect();
+    assert!(store.run(&purge).status.success());
+    store.json(&[
+        "call",
+        "store/erase_scope",
+        &json!({"scope": {"project": "gone"}, "confirm": "erase gone"}).to_string(),
+    ]);
+    let author = |kind: &str| {
+        let event = store.events(Some(kind)).pop().unwrap_or_else(|| panic!("no {kind}"));
+        (event["actor"].clone(), event["data"].clone())
+    };
+    let (asked, erased) = author("store.items_erased");
+    let (remembered, _) = author("prospective.task_created");
+    assert_eq!(asked["kind"], "human");
+    assert_eq!(asked, remembered, "whoever made them erased them");
+    let mut named: Vec<String> = serde_json::from_value(erased["ids"].clone()).unwrap();
+    ids.sort();
+    named.sort();
+    assert_eq!(named, ids);
+    assert_eq!(author("store.scope_erased").0, asked);
+    assert_eq!(store.run(&["log", "verify"]).status.code(), Some(0));
+}

@@ -2,12 +2,12 @@
 
 #![expect(clippy::indexing_slicing, reason = "indexing a JSON value answers null where there is nothing")]
 
-use super::super::{House, answer};
-use super::export::portable;
+use super::super::{House, answer, reading};
 use super::formats::{Brought, Reader, own};
 use athena_schemas::context::{Context, Party};
+use athena_schemas::id::Id;
 use athena_schemas::layers::common::Ack;
-use athena_schemas::layers::store::{Import, ImportDone, Rejected};
+use athena_schemas::layers::store::{Command, Import, ImportDone, NoteImport, Rejected};
 use athena_schemas::ports::Answer;
 use athena_schemas::refusal::Refusal;
 use serde_json::{Value, json};
@@ -27,17 +27,17 @@ const REJECTED: usize = 1_000;
 struct Tally {
     added: u64,
     deduped: u64,
-    ids: Vec<Value>,
+    ids: Vec<Id>,
     rejected: Vec<Rejected>,
 }
 
 impl Tally {
-    fn count(&mut self, id: Value, known: bool) {
+    fn count(&mut self, id: &Value, known: bool) {
         if known {
             self.deduped += 1;
         } else {
             self.added += 1;
-            self.ids.push(id);
+            self.ids.extend(id.as_str().map(Id::from_text));
         }
     }
 
@@ -70,7 +70,7 @@ pub(in crate::services) async fn import(house: &House, cx: &Context, op: Import)
             match at_once(house, cx, nth, chunk).await {
                 Some(acks) => {
                     for ack in acks {
-                        tally.count(json!(ack.id), ack.deduped_into.is_some());
+                        tally.count(&json!(ack.id), ack.deduped_into.is_some());
                     }
                 }
                 None => waiting.extend((nth..).zip(chunk.iter().cloned())),
@@ -82,7 +82,8 @@ pub(in crate::services) async fn import(house: &House, cx: &Context, op: Import)
     let Tally { added, deduped, ids, rejected } = tally;
     let mut seq = None;
     if !ids.is_empty() {
-        seq = house.follow(cx, "noted", "store/note_import", json!({"path": op.path, "ids": ids})).await?.seq;
+        let note = Command::NoteImport(NoteImport { path: op.path, ids });
+        seq = house.note(cx, &cx.scope, note).await?.seq;
     }
     Ok(Answer { seq, ..answer(ImportDone { added, deduped, rejected, seq })? })
 }
@@ -115,7 +116,7 @@ async fn one_by_one(
 ) -> Result<(), Refusal> {
     let mut named: HashMap<String, Value> = HashMap::new();
     let mut known = if waiting.iter().any(|(_, one)| NOT_RECOGNISED.contains(&one.op)) {
-        marks(&portable(house, cx).await?)
+        marks(house, cx).await?
     } else {
         HashMap::new()
     };
@@ -127,7 +128,7 @@ async fn one_by_one(
         let mark = mark(one.op, &params);
         if let Some(id) = known.get(&mark) {
             named.extend(one.name.map(|name| (name, id.clone())));
-            tally.count(id.clone(), true);
+            tally.count(id, true);
             continue;
         }
         match house.follow(cx, &format!("import {nth}"), one.op, params).await {
@@ -143,7 +144,7 @@ async fn one_by_one(
                         tally.reject(Rejected::new(one.line, refusal.message));
                     }
                 }
-                tally.count(id, done.value.get("deduped_into").is_some() || done.seq.is_none());
+                tally.count(&id, done.value.get("deduped_into").is_some() || done.seq.is_none());
             }
             Err(refusal) => tally.reject(Rejected::new(one.line, refusal.message)),
         }
@@ -165,18 +166,25 @@ fn mark(op: &str, params: &Value) -> String {
     format!("{op} {params}")
 }
 
-/// The calls that would make what is there.
-fn marks(lines: &[Value]) -> HashMap<String, Value> {
-    let mut known = HashMap::new();
-    for line in lines {
-        for one in own(0, line).into_iter().flatten().filter(|one| NOT_RECOGNISED.contains(&one.op)) {
-            // Nothing is named anew: items refer to what they refer to.
-            if let Some(params) = resolve(&one.params, &HashMap::new()) {
-                known.insert(mark(one.op, &params), line["item"]["id"].clone());
+/// The calls that would make what is there, once the read side has seen all of the log.
+async fn marks(house: &House, cx: &Context) -> Result<HashMap<String, Value>, Refusal> {
+    house.read_side.reached(house.read_side.head()).await?;
+    let (library, cx) = (house.read_side.library.clone(), reading(cx, &cx.scope));
+    let look = move || {
+        let mut known = HashMap::new();
+        library.portable(&cx, &mut |layer, item| {
+            let line = json!({ "layer": layer, "item": item });
+            for one in own(0, &line).into_iter().flatten().filter(|one| NOT_RECOGNISED.contains(&one.op)) {
+                // Nothing is named anew: items refer to what they refer to.
+                if let Some(params) = resolve(&one.params, &HashMap::new()) {
+                    known.insert(mark(one.op, &params), line["item"]["id"].clone());
+                }
             }
-        }
-    }
-    known
+            Ok(())
+        })?;
+        Ok(known)
+    };
+    tokio::task::spawn_blocking(look).await.map_err(|error| Refusal::internal(error.to_string()))?
 }
 
 /// Brings in as many of one kind as go into one command; nothing where there is no such command, or where it refuses them: then
