@@ -20,6 +20,9 @@ use athena_schemas::ports::{LogReader, Sealer};
 use athena_schemas::refusal::Refusal;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+/// What the names of streams of run records begin with.
+const RUNS: &str = "run/";
+
 /// The stream of the records of what was retired.
 const STREAM: &str = "retention";
 
@@ -36,6 +39,9 @@ const PAGE: usize = 512;
 /// The small facts that say up to which record payloads have been dropped, and when was last looked for what is due.
 const SETTLED: &[u8] = b"retired";
 const LOOKED: &[u8] = b"retention looked";
+/// Of the last look: when the oldest run ended that was left, and what was to be kept.
+const OLDEST: &[u8] = b"retention oldest";
+const LOOKED_UNDER: &[u8] = b"retention policy";
 
 /// What is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -67,6 +73,9 @@ pub struct Due {
     pub unfinished: u64,
     /// Runs that are pinned.
     pub pinned: u64,
+    /// When the oldest run ended that is left and may become due, milliseconds since 1970; 0 where only a run that has not ended
+    /// keeps it.
+    pub oldest_ms: Option<u64>,
 }
 
 impl Due {
@@ -106,7 +115,7 @@ pub fn due(log: &LogHandle, sealer: &dyn Sealer, policy: &Policy, now_ms: u64) -
     let (mut runs, mut texts) = (BTreeMap::<Id, Seen>::new(), Vec::new());
     let mut states = Vec::new();
     log.outline(0, &mut |event| {
-        let Some(name) = event.stream.strip_prefix("run/") else { return true };
+        let Some(name) = event.stream.strip_prefix(RUNS) else { return true };
         match event.kind {
             BlobKept::KIND if !event.dropped => {
                 texts.push(Kept { id: event.id, seq: event.seq, at_ms: event.at_ms, bytes: event.bytes })
@@ -144,10 +153,12 @@ pub fn due(log: &LogHandle, sealer: &dyn Sealer, policy: &Policy, now_ms: u64) -
     let mut going = BTreeSet::new();
     for (ended_ms, id) in candidates {
         if ended_ms >= by_age && (beyond == 0 || ended_ms >= youngest) {
+            due.oldest_ms.get_or_insert(ended_ms);
             break;
         }
         if is_below_an_open_run(&*reader, sealer, &runs, &id)? {
             due.unfinished += 1;
+            due.oldest_ms = Some(0);
             continue;
         }
         due.before_ms = ended_ms + 1;
@@ -181,7 +192,7 @@ fn is_below_an_open_run(
 ) -> Result<bool, Refusal> {
     let mut run = run.clone();
     loop {
-        let first = reader.read_stream(&format!("run/{run}"), 0, 1)?;
+        let first = reader.read_stream(&format!("{RUNS}{run}"), 0, 1)?;
         let event = first.first().map(|record| record.event::<run::Event>(sealer)).transpose()?.flatten();
         let Some(run::Event::Started(run::Started { parent: Some(parent), .. })) = event else {
             return Ok(false);
@@ -214,7 +225,7 @@ fn needed<'a>(
     for run in runs {
         let mut version = 0;
         loop {
-            let page = reader.read_stream(&format!("run/{run}"), version, PAGE)?;
+            let page = reader.read_stream(&format!("{RUNS}{run}"), version, PAGE)?;
             page.iter().try_for_each(&mut note)?;
             match page.last() {
                 Some(last) if page.len() == PAGE => version = last.version,
@@ -328,12 +339,34 @@ pub fn looked_ms(log: &LogHandle) -> Result<u64, Refusal> {
     fact(log, LOOKED)
 }
 
-/// Remembers when was looked for what is due, across restarts.
+/// Remembers when was looked for what is due and what was left, across restarts: see [`may_be_due`].
 ///
 /// # Errors
 /// When the log is closed or the disk fails.
-pub async fn note_looked(log: &LogHandle, now_ms: u64) -> Result<(), Refusal> {
-    note(log, LOOKED, now_ms).await
+pub async fn note_looked(log: &LogHandle, policy: &Policy, due: &Due, now_ms: u64) -> Result<(), Refusal> {
+    note(log, LOOKED, now_ms).await?;
+    // A run that has not ended yet ends later than now.
+    note(log, OLDEST, due.oldest_ms.unwrap_or(now_ms).min(now_ms)).await?;
+    note(log, LOOKED_UNDER, print_of(policy)).await
+}
+
+/// Whether anything can have become due since the last look, so that looking through the whole log is worth it: not by age
+/// before the oldest run that was left reaches it. Where bytes are limited, their sum has to be taken.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn may_be_due(log: &LogHandle, policy: &Policy, now_ms: u64) -> Result<bool, Refusal> {
+    let by_age = match policy.age_ms {
+        None => false,
+        Some(age) => now_ms > fact(log, OLDEST)?.saturating_add(age.max(YOUNGEST_MS)),
+    };
+    Ok(by_age || policy.bytes.is_some() || fact(log, LOOKED_UNDER)? != print_of(policy))
+}
+
+/// Tells one policy from another.
+fn print_of(policy: &Policy) -> u64 {
+    let hash = blake3::hash(format!("{policy:?}").as_bytes());
+    u64::from_le_bytes(*hash.as_bytes().first_chunk().unwrap_or(&[0; 8]))
 }
 
 fn fact(log: &LogHandle, name: &[u8]) -> Result<u64, Refusal> {
@@ -352,6 +385,11 @@ async fn note(log: &LogHandle, name: &[u8], value: u64) -> Result<(), Refusal> {
 pub fn retired_at(reader: &dyn LogReader, run: &Id) -> Result<Option<u64>, Refusal> {
     let found = records(reader, 0)?.into_iter().find(|(_, _, retired)| retired.runs.contains(run));
     Ok(found.map(|(_, at_ms, _)| at_ms))
+}
+
+/// Whether a stream holds records of runs: nothing else is ever retired.
+pub fn is_of_runs(stream: &str) -> bool {
+    stream.starts_with(RUNS)
 }
 
 /// What a record says was retired; `None` for any other record.

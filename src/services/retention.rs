@@ -32,7 +32,10 @@ pub(super) async fn call(house: &House, cx: &Context, op: Retain) -> Result<Answ
     let by_itself = cx.caller.party == Party::System;
     if by_itself {
         let idle = policy.age_ms.is_none() && policy.bytes.is_none();
-        if idle || cx.now_ms.saturating_sub(retention::looked_ms(&house.log)?) < DAY_MS {
+        if idle
+            || cx.now_ms.saturating_sub(retention::looked_ms(&house.log)?) < DAY_MS
+            || !retention::may_be_due(&house.log, &policy, cx.now_ms)?
+        {
             return answer(RetainDone::default());
         }
     }
@@ -45,7 +48,7 @@ pub(super) async fn call(house: &House, cx: &Context, op: Retain) -> Result<Answ
     };
     let mut done = told(&policy, &due);
     if by_itself {
-        retention::note_looked(&house.log, cx.now_ms).await?;
+        retention::note_looked(&house.log, &policy, &due, cx.now_ms).await?;
     }
     if !op.apply || due.runs.is_empty() {
         return answer(done);

@@ -106,6 +106,36 @@ impl House {
         due(&self.log, &self.sealer, policy, now_ms).unwrap()
     }
 
+    /// The log as a file.
+    async fn export(&self, name: &str) -> std::path::PathBuf {
+        let checkpoint = self.log.checkpoint(&Signer::new(&[7; 32]), BEGIN).await.unwrap();
+        let path = self.folder.path().join(name);
+        let order = Order {
+            checkpoint: &checkpoint,
+            after: 0,
+            excerpt: None,
+            choice: &|_| true,
+            keys: None,
+            made_ms: BEGIN,
+        };
+        self.log.export(&path, &order, &mut |_, _| true).unwrap();
+        path
+    }
+
+    /// Records that a run's answers are retired, and drops none of them.
+    async fn vouch(&self, run: Id, due: &Due, digest: [u8; 32]) {
+        let positions = &due.runs[0].1;
+        let retired = Retired {
+            runs: vec![run],
+            spans: spans(positions),
+            events: positions.len() as u64,
+            bytes: due.bytes,
+            before_ms: due.before_ms,
+            digest,
+        };
+        self.append(draft(&retired, BEGIN + 100 * DAY).unwrap()).await;
+    }
+
     /// Every event as it opens; `None` where it does not any more.
     fn opened(&self) -> Vec<Option<Vec<u8>>> {
         let records = self.log.reader().read(0, 10_000).unwrap();
@@ -257,15 +287,7 @@ async fn a_crash_between_the_record_and_the_dropping_is_made_good() {
     let due = house.due(&by_age(30), BEGIN + 100 * DAY);
     // As far as `retire` comes before a crash: the record, and nothing dropped.
     let positions = due.runs[0].1.clone();
-    let retired = Retired {
-        runs: vec![old],
-        spans: spans(&positions),
-        events: 2,
-        bytes: due.bytes,
-        before_ms: due.before_ms,
-        digest: house.log.prepare_drop(&positions).unwrap().digest,
-    };
-    house.append(draft(&retired, BEGIN + 100 * DAY).unwrap()).await;
+    house.vouch(old, &due, house.log.prepare_drop(&positions).unwrap().digest).await;
     assert!(house.opened().iter().all(Option::is_some));
     assert!(whole(&house.path()).is_clean(), "on record and still there is no damage");
     settle(&house.log).await.unwrap();
@@ -331,21 +353,7 @@ async fn a_log_without_its_old_payloads_travels() {
     let here = house.log.verify(None).unwrap();
     assert!(here.is_clean() && here.dropped == 5, "{here:?}");
 
-    let export = async |name: &str| {
-        let checkpoint = house.log.checkpoint(&Signer::new(&[7; 32]), BEGIN).await.unwrap();
-        let path = house.folder.path().join(name);
-        let order = Order {
-            checkpoint: &checkpoint,
-            after: 0,
-            excerpt: None,
-            choice: &|_| true,
-            keys: None,
-            made_ms: BEGIN,
-        };
-        house.log.export(&path, &order, &mut |_, _| true).unwrap();
-        path
-    };
-    let file = export("file").await;
+    let file = house.export("file").await;
     let checked = verify_file(&file, None, &mut |_, _| true).unwrap().report;
     assert!(checked.is_clean() && checked.dropped == 5, "{checked:?}");
     let there = house.folder.path().join("there");
@@ -358,6 +366,52 @@ async fn a_log_without_its_old_payloads_travels() {
         assert_eq!((&report.chain, report.dropped), (&here.chain, 5));
     }
     house.log.drop_payloads(house.log.prepare_drop(&[1]).unwrap()).await.unwrap();
-    let checked = verify_file(&export("another").await, None, &mut |_, _| true).unwrap().report;
+    let checked = verify_file(&house.export("another").await, None, &mut |_, _| true).unwrap().report;
     assert_eq!(checked.findings.iter().map(|found| found.first).collect::<Vec<_>>(), [Some(1)]);
+}
+
+/// A file that was made while only a part was dropped is judged all the same: what will be left of the rest follows from it.
+#[tokio::test]
+async fn a_file_from_the_middle_of_a_dropping_is_judged() {
+    for honest in [true, false] {
+        let house = House::new();
+        let (old, _) = house.run(OLD).await;
+        let due = house.due(&by_age(30), BEGIN + 100 * DAY);
+        let positions = due.runs[0].1.clone();
+        let digest = house.log.prepare_drop(&positions).unwrap().digest;
+        house.vouch(old, &due, if honest { digest } else { [7; 32] }).await;
+        house.log.drop_payloads(house.log.prepare_drop(&positions[..1]).unwrap()).await.unwrap();
+        let file = house.export("file").await;
+        let report = verify_file(&file, None, &mut |_, _| true).unwrap().report;
+        assert_eq!((report.is_clean(), report.dropped), (honest, 1), "{report:?}");
+        assert_eq!(house.log.verify(None).unwrap().is_clean(), honest, "a file is judged as the log is");
+    }
+}
+
+/// Nobody reads the whole log every day to find that nothing is due: the last look says when the next one can find anything.
+#[tokio::test]
+async fn a_look_says_when_the_next_one_is_worth_it() {
+    let house = House::new();
+    house.run(Spec { ended: Some(BEGIN + 10 * DAY), ..OLD }).await;
+    let (policy, now) = (by_age(30), BEGIN + 20 * DAY);
+    let worth = |policy: &Policy, now| may_be_due(&house.log, policy, now).unwrap();
+    assert!(worth(&policy, now), "nobody has looked");
+    let due = house.due(&policy, now);
+    assert!(due.runs.is_empty() && due.oldest_ms == Some(BEGIN + 10 * DAY), "{due:?}");
+    note_looked(&house.log, &policy, &due, now).await.unwrap();
+    assert!(!worth(&policy, now + DAY) && !worth(&policy, BEGIN + 40 * DAY));
+    assert!(worth(&policy, BEGIN + 40 * DAY + 1), "the oldest one has come of age");
+    assert!(worth(&by_age(5), now + DAY), "other settings, another look");
+    let quota = Policy { bytes: Some(1), ..by_age(30) };
+    note_looked(&house.log, &quota, &due, now).await.unwrap();
+    assert!(worth(&quota, now + DAY), "a sum has to be taken");
+    let late = BEGIN + 41 * DAY;
+    retire(&house.log, house.due(&policy, late), late).await.unwrap();
+    note_looked(&house.log, &policy, &house.due(&policy, late), late).await.unwrap();
+    assert!(!worth(&policy, late + 29 * DAY), "what ends from now on is not due for a month");
+    // What is kept only by a run that has not ended may go the day that one ends.
+    let (open, _) = house.run(Spec { name: "open", ended: None, ..OLD }).await;
+    house.run(Spec { name: "below", began: BEGIN + 1, parent: Some(&open), ..OLD }).await;
+    note_looked(&house.log, &policy, &house.due(&policy, late), late).await.unwrap();
+    assert!(worth(&policy, late + DAY));
 }
