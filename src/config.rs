@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Config {
     /// The log.
     pub log: Log,
+    /// The keys.
+    pub keys: Keys,
     /// What run records keep.
     pub retention: Retention,
     /// The sandbox.
@@ -22,6 +24,21 @@ pub struct Config {
     pub model: Model,
     /// Consolidation.
     pub consolidation: Consolidation,
+}
+
+/// Settings of the keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keys {
+    /// Where the master key lies: `file` (mode 0600, beside the keys) or `keyring` (the system's, through `secret-tool`; one in
+    /// the file is moved there). `ATHENA_MASTER_KEY` goes before both.
+    pub master: String,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { master: "file".into() }
+    }
 }
 
 /// Settings of the log.
@@ -185,11 +202,14 @@ impl Default for Reasoner {
     }
 }
 
+/// What a working folder has no say in: where memories are sent, where the key to all of them lies.
+const OWN: [(&str, &str); 2] = [("consolidation", "model"), ("keys", "master")];
+
 impl Config {
     /// The settings of the user's file and of the working folder's, the nearer one winning field by field.
     ///
     /// # Errors
-    /// When a file is not TOML or has a field that does not exist, or one but the first says where memories are sent; the
+    /// When a file is not TOML or has a field that does not exist, or one but the first says what is the user's own to say; the
     /// message names file and field.
     pub fn load(files: &[PathBuf]) -> Result<Self, Refusal> {
         let mut merged = toml::Table::new();
@@ -197,9 +217,12 @@ impl Config {
             let Ok(text) = std::fs::read_to_string(file) else { continue };
             let table: toml::Table = text.parse().map_err(|error| unreadable(file, &error))?;
             table.clone().try_into::<Self>().map_err(|error| unreadable(file, &error))?;
-            if at > 0 && table.get("consolidation").is_some_and(|section| section.get("model").is_some()) {
+            let own = OWN.iter().find(|(section, name)| {
+                table.get(*section).is_some_and(|section| section.get(*name).is_some())
+            });
+            if let Some((section, name)) = own.filter(|_| at > 0) {
                 let own = files.first().map(|own| own.display().to_string()).unwrap_or_default();
-                return Err(unreadable(file, &"consolidation.model is the user's own to say")
+                return Err(unreadable(file, &format!("{section}.{name} is the user's own to say"))
                     .hint(format!("move it to {own}")));
             }
             merge(&mut merged, table);

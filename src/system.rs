@@ -18,7 +18,7 @@ use crate::types::Checker;
 use athena_actors::dispatch::Layers;
 use athena_actors::guard::policy::Policy;
 use athena_actors::guard::{Guard, Reach};
-use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer};
+use athena_actors::keys::{KeyStore, MasterKey, PayloadSealer, SystemKeyring};
 use athena_actors::layer::Snapshots as LayerSnapshots;
 use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOptions, Phases, Snapshots};
 use athena_actors::privacy::Tokenizer;
@@ -83,12 +83,18 @@ impl Default for Options {
     }
 }
 
-/// Where the master key comes from: `ATHENA_MASTER_KEY` where it is set, else the store's file.
+/// Where the master key comes from: `ATHENA_MASTER_KEY` where it is set, else where the settings say, which is the store's file
+/// unless they say otherwise.
 ///
 /// # Errors
-/// When the variable is not 64 hexadecimal digits.
-pub fn master_key(env: impl Fn(&str) -> Option<String>) -> Result<MasterKey, Refusal> {
-    env("ATHENA_MASTER_KEY").map_or(Ok(MasterKey::File), |text| MasterKey::from_hex(&text))
+/// When the variable is not 64 hexadecimal digits, or the settings name no such place.
+pub fn master_key(config: &Config, env: impl Fn(&str) -> Option<String>) -> Result<MasterKey, Refusal> {
+    match (env("ATHENA_MASTER_KEY"), config.keys.master.as_str()) {
+        (Some(text), _) => MasterKey::from_hex(&text),
+        (None, "file") => Ok(MasterKey::File),
+        (None, "keyring") => Ok(MasterKey::Keyring(SystemKeyring::default())),
+        (None, other) => Err(Refusal::invalid(format!("keys.master is {other:?}")).hint("file or keyring")),
+    }
 }
 
 /// The servers of `upstreams.json` in the folder of settings, in the ordinary `mcpServers` form.

@@ -188,7 +188,7 @@ async fn keys(session: &Session) -> Result<String, Refusal> {
         "of {} subjects, epoch {}, master key from {}; keep a copy elsewhere: athena keys backup",
         field(&status, "/subjects"),
         field(&status, "/epoch"),
-        if field(&status, "/master") == "file" { "its file" } else { "the environment" },
+        super::keys::place(&status),
     ))
 }
 

@@ -86,7 +86,7 @@ impl Keys {
 /// Puts keys back. The store must not be in use.
 pub(super) fn restore(session: &Session, backup: &[u8], passphrase: &str, replace: bool) -> Done {
     let folder = session.folders.store.join("keys");
-    let master = master_key(|name| std::env::var(name).ok())?;
+    let master = master_key(&session.config()?, |name| std::env::var(name).ok())?;
     let restored = KeyStore::restore(&folder, master, backup, passphrase, replace).map_err(|refusal| {
         if refusal.code == Code::Unavailable { refusal.hint("athena daemon stop") } else { refusal }
     })?;
@@ -127,18 +127,24 @@ fn bytes(hex: &str) -> Result<Vec<u8>, Refusal> {
         .ok_or_else(|| Refusal::internal("the daemon's backup of the keys is not readable"))
 }
 
+/// Where the master key is.
+pub(super) fn place(status: &Value) -> &'static str {
+    match field(status, "/master").as_str() {
+        "file" => "the file master.key",
+        "keyring" => "the system's keyring",
+        _ => "the environment",
+    }
+}
+
 /// How the keys stand, in a sentence each.
 pub(super) fn told(status: &Value) -> String {
-    let master = match field(status, "/master").as_str() {
-        "file" => "the file master.key",
-        _ => "the environment",
-    };
     format!(
-        "{} subjects have keys, {} keys were destroyed as a whole\nwrapped in epoch {} under a master key from {master}\n\
+        "{} subjects have keys, {} keys were destroyed as a whole\nwrapped in epoch {} under a master key from {}\n\
          erasures are carried out up to position {}; the key file has {} bytes",
         field(status, "/subjects"),
         field(status, "/destroyed"),
         field(status, "/epoch"),
+        place(status),
         field(status, "/settled"),
         field(status, "/bytes"),
     )

@@ -16,8 +16,8 @@ use std::sync::Arc;
 pub(crate) async fn open(folders: Folders, config: Config) -> Result<(Parts, Closing), Refusal> {
     let options = Options {
         folder: Some(folders.store.clone()),
+        master: master_key(&config, |name| std::env::var(name).ok())?,
         config,
-        master: master_key(|name| std::env::var(name).ok())?,
         upstreams: configured(&folders)?,
         ..Options::default()
     };

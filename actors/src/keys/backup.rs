@@ -8,7 +8,7 @@
 
 use super::file::{self, KeyFile, Plain, Secret};
 use super::sealer::{open_with, siv_open, siv_seal};
-use super::{KeyStore, MasterKey, State, damaged, disk, master, random};
+use super::{KeyStore, MasterKey, State, damaged, disk, random};
 use argon2::{Algorithm, Argon2, Params, Version};
 use athena_schemas::envelope::{Draft, KeyRef, exactly};
 use athena_schemas::ports::{Opened, Sealer};
@@ -130,13 +130,9 @@ impl KeyStore {
             return Err(other("than the one that is given").hint("give the one it was made with"));
         }
         std::fs::create_dir_all(folder).map_err(|error| disk("create the folder of keys", &error))?;
-        let given = |source: &MasterKey| match source {
-            MasterKey::File => MasterKey::File,
-            MasterKey::Given(key) => MasterKey::Given(key.clone()),
-        };
         let mut set_aside = None;
         if file::exists(folder) {
-            let here = match Self::open(folder, given(&source)) {
+            let here = match Self::open(folder, source.clone()) {
                 Ok(here) => Some(here),
                 Err(refusal) if replace && refusal.code == athena_schemas::refusal::Code::Integrity => None,
                 Err(refusal) => return Err(refusal),
@@ -155,9 +151,7 @@ impl KeyStore {
             }
             set_aside = file::set_aside(folder, protects)?;
         }
-        if matches!(source, MasterKey::File) {
-            master::store(folder, &content.master)?;
-        }
+        source.keep(folder, &content.master)?;
         let store = Self::open(folder, source)?;
         Ok(Restored { added: store.merge(content)?, set_aside })
     }

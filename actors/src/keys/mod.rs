@@ -1,7 +1,7 @@
 //! Keys: the master key, data keys per subject, sealing, erasure.
 //!
 //! ```text
-//! master key (0600 file, or given)  ──HKDF──▶  purpose keys: tokens, vault, checkpoints   (`derive`)
+//! master key (0600 file, keyring, or given)  ──HKDF──▶  purpose keys: tokens, vault, checkpoints   (`derive`)
 //!        │ with the epoch's secret
 //!        └──HKDF──▶ wrapping key  ──AES-256-SIV──▶  random data keys, one per subject      (`data_key`)
 //!                                              └──▶  trees, one per subject ──▶ a key per event (`event_key`)
@@ -12,11 +12,13 @@
 
 mod backup;
 mod file;
+mod keyring;
 mod master;
 mod sealer;
 mod tree;
 
 pub use backup::{Keyring, Restored};
+pub use keyring::SystemKeyring;
 pub use master::MasterKey;
 pub use sealer::{PayloadSealer, subject};
 pub(crate) use sealer::{siv_open, siv_seal};
@@ -76,7 +78,7 @@ pub struct Status {
     pub destroyed: usize,
     /// The log up to here has been searched for erasures, and all it asks for is destroyed.
     pub settled: Seq,
-    /// Where the master key comes from: `file` or `given`.
+    /// Where the master key comes from: `file`, `keyring` or `given`.
     pub master: &'static str,
     /// Size of the key file, bytes; it grows with erasures.
     pub bytes: u64,
@@ -86,8 +88,8 @@ pub struct Status {
 pub struct KeyStore {
     folder: PathBuf,
     master: Zeroizing<[u8; 32]>,
-    /// Whether the master key lies in a file beside the keys.
-    master_lies_here: bool,
+    /// Where the master key comes from.
+    place: &'static str,
     state: RwLock<State>,
     _lock: File,
 }
@@ -116,11 +118,11 @@ impl KeyStore {
             .map_err(|error| disk("lock the keys", &error))?
             .ok_or_else(|| Refusal::new(Code::Unavailable, "another process has the keys open"))?;
         let exists = file::exists(folder);
-        let master_lies_here = matches!(master, MasterKey::File);
+        let place = master.place();
         let master = master.load(folder, !exists)?;
         let file = if exists { file::read(folder, &master)? } else { file::create(folder, &master)? };
         let state = State::from_file(file);
-        Ok(Self { folder: folder.into(), master, master_lies_here, state: RwLock::new(state), _lock: lock })
+        Ok(Self { folder: folder.into(), master, place, state: RwLock::new(state), _lock: lock })
     }
 
     /// The key for a purpose and scope, always the same: HKDF-SHA256 (RFC 5869) over the master key with
@@ -160,11 +162,13 @@ impl KeyStore {
     /// # Errors
     /// [`Code::Conflict`] when this event was erased: it cannot be recorded again. When the key file cannot be written.
     pub fn event_key(&self, subject: &str, event: EventId) -> Result<(KeyRef, EventKey), Refusal> {
-        let found = |state: &State| {
-            [TREE, WIDE].into_iter().find_map(|version| match state.of_subject(subject, version) {
-                Some((name, Secret::Tree(tree))) => Some((name.clone(), tree.key(event))),
-                _ => None,
-            })
+        let found = |state: &State| -> Option<(KeyRef, Option<EventKey>)> {
+            let names = state.by_subject.get(subject)?;
+            let name = [TREE, WIDE].into_iter().find_map(|version| names.get(&version))?;
+            match state.by_name.get(name)? {
+                Secret::Tree(tree) => Some((name.clone(), tree.key(event))),
+                Secret::Whole(_) => None,
+            }
         };
         let kept = found(&self.read());
         let (name, key) = match kept {
@@ -288,7 +292,7 @@ impl KeyStore {
             subjects: state.by_subject.len(),
             destroyed: state.destroyed.len(),
             settled: state.settled,
-            master: if self.master_lies_here { "file" } else { "given" },
+            master: self.place,
             bytes: file::size(&self.folder),
         }
     }
@@ -303,8 +307,11 @@ impl KeyStore {
             return Err(Refusal::conflict(format!("there are keys in {} already", folder.display())));
         }
         std::fs::create_dir_all(folder).map_err(|error| disk("create the folder of keys", &error))?;
-        if self.master_lies_here {
-            master::store(folder, &self.master)?;
+        match self.place {
+            "file" => master::store(folder, &self.master)?,
+            "keyring" => keyring::copy_name(&self.folder, folder)
+                .map_err(|error| disk("write the name of the master key", &error))?,
+            _ => {}
         }
         let state = self.read();
         let mut file = KeyFile { settled: state.settled.min(until), ..state.file(state.plain()) };
