@@ -26,6 +26,15 @@ struct Args {
 enum Bench {
     /// Appends a second, synced and not, by 1 and 64 appenders; and reading.
     Append(log::Settings),
+    /// A fixed number of appends, sealed and not synced, for `valgrind --tool=callgrind`: instructions do not depend on the load.
+    Count {
+        /// Appenders, each in a closed loop.
+        #[arg(long, default_value_t = 64)]
+        appenders: u64,
+        /// Appends of each.
+        #[arg(long, default_value_t = 100)]
+        each: u64,
+    },
     /// Reading the whole log.
     Read(log::Settings),
     /// Opening a large store, layers and read models ready, and its log alone; after a close and after a kill. Bytes on disk.
@@ -74,6 +83,7 @@ fn main() -> ExitCode {
 async fn measure() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Append(settings) => log::append::run(&settings).await,
+        Bench::Count { appenders, each } => log::append::count(appenders, each).await,
         Bench::Read(settings) => log::read::run(&settings).await,
         Bench::Open(settings) => log::open::run(&settings).await,
         Bench::Replay(settings) => log::replay::run(&settings).await,

@@ -115,7 +115,8 @@ impl Tree {
     /// The node towards a leaf at a depth, from one above it.
     fn down(&self, leaf: u64, mut secret: Secret, from: u32, to: u32) -> Secret {
         for depth in from..to {
-            secret = child(&secret, self.shape.step(leaf, depth));
+            // In its place: nothing of a node is left once its child is there, and only the last one has to be wiped.
+            *secret = *blake3::keyed_hash(&secret, &[self.shape.step(leaf, depth)]).as_bytes();
         }
         secret
     }

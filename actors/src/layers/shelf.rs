@@ -77,9 +77,23 @@ struct Slot<T> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shelf<T> {
     scopes: Scopes,
+    #[serde(deserialize_with = "at_once", bound(deserialize = "T: Deserialize<'de>"))]
     slots: BTreeMap<u128, Slot<T>>,
     /// Items by their content; several may say the same, such as one that was taken back and stored anew.
+    #[serde(deserialize_with = "at_once")]
     seen: BTreeSet<(Digest, u128)>,
+}
+
+/// A tree out of a snapshot, where its entries stand in order: made in one go, not entry by entry, each of which would have to
+/// find its place. Half a million items are read back with every start.
+fn at_once<'de, D, C, T>(snapshot: D) -> Result<C, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    C: IntoIterator<Item = T> + FromIterator<T>,
+    T: Deserialize<'de>,
+{
+    // In postcard a map is a row of pairs.
+    Ok(Vec::<T>::deserialize(snapshot)?.into_iter().collect())
 }
 
 /// Two shelves are equal when they hold the same items; the numbers of scopes follow from the order of events.

@@ -113,7 +113,7 @@ impl Builder {
         self.streams.insert(stream, (record.version, record.leaf));
         (self.head, self.chain) = (seq, record.chain);
         self.bytes += bytes.len();
-        self.batch.events.push(Entry { seq, stream, version: record.version, id, frame: bytes });
+        self.batch.events.push(Entry { seq, stream, version: record.version, id, frame: bytes.into() });
         if self.batch.events.len() >= BATCH_EVENTS || self.bytes >= BATCH_BYTES {
             self.write()?;
         }

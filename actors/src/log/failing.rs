@@ -128,8 +128,8 @@ impl Store for Failing {
         self.store.has_room(bytes)
     }
 
-    fn compact(&self) -> Result<(), StoreError> {
-        self.store.compact()
+    fn compact(&self, told: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
+        self.store.compact(told)
     }
 
     fn sweep(&self) -> Result<u64, StoreError> {

@@ -9,9 +9,11 @@
 //! 2, the same without the payload. Its leaf can no longer be made from its bytes; the event that records the dropping holds
 //! a hash over the stubs it vouches for ([`Vouched`]), so the header stays bound as well.
 
+use super::prepared::Unplaced;
 use athena_schemas::envelope::{Draft, Kind, Meta, Record, Seq};
 use athena_schemas::id::EventId;
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 
 /// A BLAKE3 hash.
 pub type Hash = [u8; 32];
@@ -20,7 +22,7 @@ pub type Hash = [u8; 32];
 pub const GENESIS: Hash = [0; 32];
 
 /// The format written today. Every format ever written stays readable.
-const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 1;
 /// The format of what is left of an event whose payload was dropped.
 pub(crate) const STUB: u8 = 2;
 
@@ -44,18 +46,6 @@ pub(crate) struct BlobRef {
     pub(crate) hash: Hash,
     /// Their number.
     pub(crate) len: u32,
-}
-
-#[derive(Serialize)]
-struct HeaderRef<'a> {
-    seq: Seq,
-    version: u64,
-    stream: &'a str,
-    id: EventId,
-    kind: Kind,
-    schema: u8,
-    meta: &'a Meta,
-    blob: Option<BlobRef>,
 }
 
 #[derive(Deserialize)]
@@ -85,43 +75,52 @@ pub(crate) struct Frame {
     pub(crate) stub: bool,
 }
 
+/// A frame's bytes at the end of a buffer: where they begin depends on how long the place is that was put before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bytes {
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+impl Bytes {
+    /// What of a buffer begins at `start`.
+    pub(crate) fn from_end(buffer: Vec<u8>, start: usize) -> Self {
+        Self { buffer, start }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(buffer: Vec<u8>) -> Self {
+        Self { buffer, start: 0 }
+    }
+}
+
 /// Bytes ready for the store.
 #[derive(Debug)]
 pub(crate) struct Encoded {
     /// The frame.
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     /// Its leaf hash.
     pub(crate) leaf: Hash,
     /// Its chain hash.
     pub(crate) chain: Hash,
 }
 
-/// Puts an event in its place. With a blob, the draft's payload is left out of the frame.
+/// Puts an event in its place. With a blob, the draft's payload is left out of the frame. The writer does the same in two steps:
+/// see [`prepared`](super::prepared).
 ///
 /// # Errors
 /// Only if the header cannot be serialized, which its types rule out.
 pub(crate) fn encode(draft: &Draft, place: &Place, blob: Option<BlobRef>) -> Result<Encoded, String> {
-    let header = HeaderRef {
-        seq: place.seq,
-        version: place.version,
-        stream: &draft.stream,
-        id: draft.id,
-        kind: draft.kind,
-        schema: draft.schema,
-        meta: &draft.meta,
-        blob,
-    };
-    let payload: &[u8] = if blob.is_some() { &[] } else { &draft.payload };
-    let mut bytes = Vec::with_capacity(payload.len() + 256);
-    bytes.push(FORMAT);
-    bytes.extend_from_slice(&place.previous);
-    let mut bytes = postcard::to_extend(&header, bytes).map_err(|error| error.to_string())?;
-    bytes.extend_from_slice(payload);
-    let leaf = *blake3::hash(&bytes).as_bytes();
-    let chain = link(&place.chain, &leaf);
-    bytes.extend_from_slice(&leaf);
-    bytes.extend_from_slice(&chain);
-    Ok(Encoded { bytes, leaf, chain })
+    Unplaced::new(draft, blob)?.place(place)
 }
 
 /// The chain hash after a leaf.
@@ -272,7 +271,7 @@ mod tests {
     fn no_bit_of_a_frame_can_change_unnoticed() {
         let encoded = encode(&draft("semantic", 1, b"hello"), &place(), None).unwrap();
         for bit in 0..encoded.bytes.len() * 8 {
-            let mut bytes = encoded.bytes.clone();
+            let mut bytes = encoded.bytes.to_vec();
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(verify(&bytes, &[2; 32]).is_err(), "bit {bit} changed unnoticed");
         }

@@ -7,6 +7,7 @@ use athena_schemas::envelope::Seq;
 use athena_schemas::id::EventId;
 use athena_schemas::ports::LogError;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// What is written at once, and who waits for it.
 #[derive(Default)]
@@ -17,16 +18,41 @@ pub(crate) struct Group {
     pub(crate) tail: Option<(Seq, Hash)>,
     /// Who is answered, in the order they came.
     pub(crate) outcomes: Vec<(Reply, Outcome)>,
-    ids: HashMap<EventId, usize>,
+    /// Where the event of an id stands.
+    pub(crate) ids: Ids,
+}
+
+/// Where events stand in a group, by their ids.
+pub(crate) type Ids = HashMap<EventId, usize, BuildHasherDefault<FirstBytes>>;
+
+/// Ids are hashes themselves, so their first bytes are as good as any hash of them.
+#[derive(Default)]
+pub(crate) struct FirstBytes(u64);
+
+impl Hasher for FirstBytes {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
+    }
+
+    /// All ids are of one length.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Group {
-    /// Takes in the events of one append.
-    pub(crate) fn add(&mut self, entries: Vec<Entry>, tail: (Seq, Hash)) {
-        for entry in entries {
-            self.ids.insert(entry.id, self.batch.events.len());
-            self.batch.events.push(entry);
-        }
+    /// An empty group over a map that another has left behind.
+    pub(crate) fn over(mut ids: Ids) -> Self {
+        ids.clear();
+        Self { ids, ..Self::default() }
+    }
+
+    /// Takes in the events of one append, those from an index on.
+    pub(crate) fn added(&mut self, from: usize, tail: (Seq, Hash)) {
+        let added = self.batch.events.iter().enumerate().skip(from);
+        self.ids.extend(added.map(|(index, entry)| (entry.id, index)));
         self.tail = Some(tail);
     }
 

@@ -15,6 +15,7 @@ mod frame;
 mod group;
 mod journal;
 mod open;
+mod prepared;
 mod reader;
 mod snapshots;
 pub mod store;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-use writer::{Message, Writer};
+use writer::{Message, Waiting, Writer};
 
 /// The name of a stream, bytes.
 pub const STREAM_NAME_MAX: usize = 256;
@@ -244,7 +245,11 @@ impl LogHandle {
 
     /// Queues an append. The reply is called once, on the writer's thread, or here where the queue is full or closed.
     pub fn append(&self, append: Append, reply: Reply) {
-        if let Err(refused) = self.queue.try_send(Message::Append(append, reply)) {
+        let waiting = match Waiting::new(append) {
+            Ok(waiting) => waiting,
+            Err(error) => return reply(Err(error)),
+        };
+        if let Err(refused) = self.queue.try_send(Message::Append(waiting, reply)) {
             let (message, error) = match refused {
                 TrySendError::Full(message) => {
                     (message, LogError::Limit("too many appends are waiting".into()))
@@ -305,8 +310,16 @@ impl LogHandle {
     /// # Errors
     /// When the disk fails or is full.
     pub async fn compact(&self) -> Result<(), LogError> {
+        self.compact_telling(|_, _| {}).await
+    }
+
+    /// The same; `told` hears on the writer's thread how many bytes of how many are through, and must not block.
+    ///
+    /// # Errors
+    /// When the disk fails or is full.
+    pub async fn compact_telling(&self, told: impl FnMut(u64, u64) + Send + 'static) -> Result<(), LogError> {
         let (send, outcome) = oneshot::channel();
-        let message = Message::Compact(Box::new(move |result| drop(send.send(result))));
+        let message = Message::Compact(Box::new(told), Box::new(move |result| drop(send.send(result))));
         self.queue.try_send(message).map_err(|_| LogError::Closed)?;
         outcome.await.unwrap_or(Err(LogError::Closed))
     }

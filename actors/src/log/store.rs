@@ -7,7 +7,7 @@
 pub(crate) mod disk;
 pub(crate) mod memory;
 
-use super::frame::{self, Hash};
+use super::frame::{self, Bytes, Hash};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::EventId;
 use athena_schemas::ports::LogError;
@@ -74,7 +74,7 @@ pub struct Entry {
     /// Its id.
     pub id: EventId,
     /// Its frame.
-    pub frame: Vec<u8>,
+    pub frame: Bytes,
 }
 
 /// What is written at once: all of it or nothing.
@@ -172,11 +172,12 @@ pub trait Store: Send + Sync {
     /// Whether there seems to be room again for `bytes` more.
     fn has_room(&self, bytes: usize) -> bool;
 
-    /// Rewrites what it keeps without what was replaced.
+    /// Rewrites what it keeps without what was replaced. `told` hears how many bytes of how many are through, as far as that is
+    /// known.
     ///
     /// # Errors
     /// When the disk fails or is full.
-    fn compact(&self) -> Result<(), StoreError>;
+    fn compact(&self, told: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError>;
 
     /// Removes large payloads that no event names; answers how many. Only while nothing is written.
     ///

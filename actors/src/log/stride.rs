@@ -46,7 +46,7 @@ fn stride_t01() {
     let mut before = GENESIS;
     for entry in &entries {
         for byte in 0..entry.frame.len() {
-            let mut bytes = entry.frame.clone();
+            let mut bytes = entry.frame.to_vec();
             bytes[byte] ^= 1 << (byte % 8);
             assert!(frame::verify(&bytes, &before).is_err(), "byte {byte} of {}", entry.seq);
         }
@@ -55,7 +55,9 @@ fn stride_t01() {
     for at in 0..entries.len() {
         let mut changed = history(200, "event");
         let byte = at * 7 % changed[at].frame.len();
-        changed[at].frame[byte] ^= 0x20;
+        let mut bytes = changed[at].frame.to_vec();
+        bytes[byte] ^= 0x20;
+        changed[at].frame = bytes.into();
         assert!(found_at(&check(changed, None), at as u64 + 1), "byte {byte} of {}", at + 1);
     }
 }
@@ -108,7 +110,7 @@ fn stride_t21() {
     };
     let mut readable = 0;
     for n in 0..1_000_000 {
-        let mut bytes = entry.frame.clone();
+        let mut bytes = entry.frame.to_vec();
         for _ in 0..=dice(4) {
             let at = dice(bytes.len());
             bytes[at] = u8::try_from(dice(256)).unwrap();
@@ -119,7 +121,7 @@ fn stride_t21() {
             _ => {}
         }
         readable += u32::from(frame::decode(&bytes).is_ok());
-        if n % 16 == 0 && bytes != entry.frame {
+        if n % 16 == 0 && bytes != *entry.frame {
             assert!(frame::verify(&bytes, &before).is_err(), "{bytes:?}");
         }
     }

@@ -26,7 +26,7 @@ fn history(drafts: &[Draft]) -> (Vec<Vec<u8>>, Hash) {
         let encoded = frame::encode(draft, &place, None).unwrap();
         chain = encoded.chain;
         streams.insert(draft.stream.clone(), (version + 1, encoded.leaf));
-        frames.push(encoded.bytes);
+        frames.push(encoded.bytes.to_vec());
     }
     (frames, chain)
 }
@@ -43,7 +43,7 @@ fn store(frames: &[Vec<u8>]) -> Memory {
                 (frame::stream_key(&record.draft.stream), record.version, record.draft.id)
             },
         );
-        batch.events.push(Entry { seq, stream, version, id, frame: bytes.clone() });
+        batch.events.push(Entry { seq, stream, version, id, frame: bytes.clone().into() });
     }
     store.commit(&batch, true).unwrap();
     store

@@ -4,10 +4,10 @@
 //! written is settled by opening the store anew and looking: either the group is there, or nothing of it is.
 
 use super::anchor::Mark;
-use super::blobs::INLINE_MAX;
-use super::frame::{self, BlobRef, GENESIS, Hash, Place};
-use super::group::{Group, Known, Outcome};
+use super::frame::{self, GENESIS, Hash, Place};
+use super::group::{Group, Ids, Known, Outcome};
 use super::open::{Opened, Opener};
+use super::prepared::Prepared;
 use super::reader::Slot;
 use super::store::{Entry, Store, StoreError, disk};
 use super::{Append, Durability, Expected, Mode, OpenReport, Options, Reply, STREAM_NAME_MAX};
@@ -32,18 +32,40 @@ const ANCHOR_SYNC: Duration = Duration::from_secs(1);
 /// Called when the writer has ended or failed to end cleanly.
 pub(crate) type Closed = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
+/// Hears on the writer's thread how far work has come, done and total: it must not block.
+pub(crate) type Heard = Box<dyn FnMut(u64, u64) + Send>;
+
 /// What the queue carries.
 pub(crate) enum Message {
     /// Events to record.
-    Append(Append, Reply),
+    Append(Waiting, Reply),
     /// What takes the place of frames whose payload is dropped.
     Drop(Vec<(Seq, Vec<u8>)>, Reply),
     /// Small facts to keep.
     Meta(Vec<(Vec<u8>, Option<Vec<u8>>)>, Reply),
     /// Rewrite what is kept, on this thread.
-    Compact(Closed),
+    Compact(Heard, Closed),
     /// Write out everything and end.
     Close(Closed),
+}
+
+/// An append as its caller's thread made it ready.
+pub(crate) struct Waiting {
+    events: Vec<Prepared>,
+    expected: Expected,
+    durability: Durability,
+}
+
+impl Waiting {
+    /// Makes an append ready.
+    ///
+    /// # Errors
+    /// As [`Prepared::new`].
+    pub(crate) fn new(append: Append) -> Result<Self, LogError> {
+        let Append { drafts, expected, durability } = append;
+        let events = drafts.into_iter().map(Prepared::new).collect::<Result<_, _>>();
+        Ok(Self { events: events.map_err(LogError::Limit)?, expected, durability })
+    }
 }
 
 impl Message {
@@ -53,7 +75,7 @@ impl Message {
             Self::Append(_, reply) | Self::Drop(_, reply) | Self::Meta(_, reply) => {
                 answer(reply, Err(error.clone()))
             }
-            Self::Compact(closed) | Self::Close(closed) => closed(Err(error.clone())),
+            Self::Compact(_, closed) | Self::Close(closed) => closed(Err(error.clone())),
         }
     }
 
@@ -61,7 +83,7 @@ impl Message {
     fn weight(&self) -> (usize, usize) {
         match self {
             Self::Append(append, _) => {
-                (append.drafts.len(), append.drafts.iter().map(|draft| draft.payload.len()).sum())
+                (append.events.len(), append.events.iter().map(|event| event.size).sum())
             }
             Self::Drop(stubs, _) => (stubs.len(), 0),
             _ => (1, 0),
@@ -87,6 +109,8 @@ pub(crate) struct Writer {
     /// `None` while the store cannot be opened.
     opened: Option<Opened>,
     streams: HashMap<String, StreamHead>,
+    /// The map of the group before, whose room serves the next one.
+    ids: Ids,
     /// When what was written without a sync must be synced.
     sync_due: Option<Instant>,
     anchor_due: Option<Instant>,
@@ -111,6 +135,7 @@ impl Writer {
             head,
             opened: Some(opened),
             streams: HashMap::new(),
+            ids: Ids::default(),
             sync_due: None,
             anchor_due: None,
             full: false,
@@ -175,7 +200,7 @@ impl Writer {
 
     /// Handles messages in order; appends between two others form a group. Answers the close, if one came.
     fn handle(&mut self, messages: Vec<Message>) -> Option<Closed> {
-        let mut group = Group::default();
+        let mut group = Group::over(std::mem::take(&mut self.ids));
         let mut closing = None;
         for message in messages {
             match message {
@@ -189,9 +214,9 @@ impl Writer {
                     group.batch.stubs.extend(stubs);
                     self.join_unplaced(&mut group, reply, true);
                 }
-                Message::Compact(closed) => {
+                Message::Compact(mut told, closed) => {
                     self.commit(std::mem::take(&mut group));
-                    closed(self.compact());
+                    closed(self.compact(&mut *told));
                 }
                 Message::Close(closed) => closing = Some(closed),
             }
@@ -207,9 +232,9 @@ impl Writer {
     }
 
     /// Nothing is being appended meanwhile, so a large payload that no event names never will be.
-    fn compact(&self) -> Result<(), LogError> {
+    fn compact(&self, told: &mut dyn FnMut(u64, u64)) -> Result<(), LogError> {
         let store = self.store()?;
-        store.compact()?;
+        store.compact(told)?;
         match store.sweep()? {
             0 => {}
             removed => tracing::info!(removed, "large payloads that no event names were removed"),
@@ -226,7 +251,7 @@ impl Writer {
     }
 
     /// Checks an append and gives its events their places in the group; a refused one leaves the group as it was.
-    fn join(&mut self, group: &mut Group, append: Append, reply: Reply) {
+    fn join(&mut self, group: &mut Group, append: Waiting, reply: Reply) {
         let outcome = match self.ready(&append).and_then(|()| self.place(group, append)) {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Refused(error),
@@ -235,12 +260,12 @@ impl Writer {
     }
 
     /// Sees to it that the store can be written: opens it where it is not open, probes where the disk was full.
-    fn ready(&mut self, append: &Append) -> Result<(), LogError> {
+    fn ready(&mut self, append: &Waiting) -> Result<(), LogError> {
         if self.opened.is_none() {
             self.reopen()?;
         }
-        if self.full && !append.drafts.is_empty() {
-            let bytes = append.drafts.iter().map(|draft| draft.payload.len() + 1024).sum();
+        if self.full && !append.events.is_empty() {
+            let bytes = append.events.iter().map(|event| event.size + 1024).sum();
             if !self.store()?.has_room(bytes) {
                 return Err(LogError::Full("there was no room, and there still is none".into()));
             }
@@ -249,19 +274,19 @@ impl Writer {
         Ok(())
     }
 
-    fn place(&mut self, group: &mut Group, append: Append) -> Result<Outcome, LogError> {
+    fn place(&mut self, group: &mut Group, append: Waiting) -> Result<Outcome, LogError> {
         let sync = match append.durability {
             Durability::Sync => true,
             Durability::Buffered => false,
-            Durability::Default => self.mode == Mode::Sync && !append.drafts.is_empty(),
+            Durability::Default => self.mode == Mode::Sync && !append.events.is_empty(),
         };
         let store = self.store()?;
-        let Some(first) = append.drafts.first() else {
+        let Some(first) = append.events.first() else {
             let head = group.last().unwrap_or_else(|| self.last());
             return Ok(Outcome::Placed { first: head, last: head, sync });
         };
         check_limits(&append, store.caps().max_event, store.caps().max_batch)?;
-        if let Some(known) = self.known(&*store, group, &append.drafts)? {
+        if let Some(known) = self.known(&*store, group, &append.events)? {
             return Ok(Outcome::Known { known, sync });
         }
         let head = self.stream_head(&*store, &first.stream)?;
@@ -274,21 +299,34 @@ impl Writer {
         if !fits {
             return Err(LogError::Conflict { stream: first.stream.clone(), actual: head.version });
         }
-        let blobs = keep_blobs(&*store, &append.drafts)?;
-        self.encode(&*store, group, &append.drafts, &blobs, sync)
+        // On disk before the frames that name them.
+        for (blob, payload) in append.events.iter().filter_map(|event| event.blob.as_ref()) {
+            store.put_blob(&blob.hash, payload)?;
+        }
+        let from = group.batch.events.len();
+        let placed = self.encode(&*store, group, append.events, head, sync);
+        if placed.is_err() {
+            group.batch.events.truncate(from);
+        }
+        placed
     }
 
     /// Whether all of the drafts were recorded before, under their ids and with the same content.
-    fn known(&self, store: &dyn Store, group: &Group, drafts: &[Draft]) -> Result<Option<Known>, LogError> {
+    fn known(
+        &self,
+        store: &dyn Store,
+        group: &Group,
+        events: &[Prepared],
+    ) -> Result<Option<Known>, LogError> {
         let mut positions = Vec::new();
         let mut pending = false;
-        for draft in drafts {
-            let bytes = match group.find(draft.id) {
+        for event in events {
+            let bytes = match group.find(event.id) {
                 Some(entry) => {
                     pending = true;
-                    Some((entry.seq, entry.frame.clone()))
+                    Some((entry.seq, entry.frame.to_vec()))
                 }
-                None => match store.position(&draft.id)? {
+                None => match store.position(&event.id)? {
                     Some(seq) => store.frame(seq)?.map(|bytes| (seq, bytes)),
                     None => None,
                 },
@@ -296,71 +334,68 @@ impl Writer {
             let Some((seq, bytes)) = bytes else { continue };
             let frame = frame::decode(&bytes)
                 .map_err(|cause| LogError::Damaged(format!("position {seq}: {cause}")))?;
-            if !same_content(&frame, draft) {
-                return Err(LogError::IdReused(draft.id));
+            if !same_content(&frame, &event.draft().map_err(LogError::Limit)?) {
+                return Err(LogError::IdReused(event.id));
             }
-            positions.push((draft.id, seq));
+            positions.push((event.id, seq));
         }
         match (positions.first(), positions.last()) {
-            (Some((_, first)), Some((_, last))) if positions.len() == drafts.len() => {
+            (Some((_, first)), Some((_, last))) if positions.len() == events.len() => {
                 Ok(Some(Known { first: *first, last: *last, pending }))
             }
             // Part of a batch was recorded before, so the batch is another one.
             (Some((id, _)), _) => Err(LogError::IdReused(*id)),
-            _ if repeats(drafts) => Err(LogError::Limit("an event id occurs twice in one batch".into())),
+            _ if repeats(events) => Err(LogError::Limit("an event id occurs twice in one batch".into())),
             _ => Ok(None),
         }
     }
 
+    /// Gives events their places; `head` is where the stream of the first one stands. After an error some of them may have been
+    /// added to the batch.
     fn encode(
         &mut self,
         store: &dyn Store,
         group: &mut Group,
-        drafts: &[Draft],
-        blobs: &[Option<BlobRef>],
+        mut events: Vec<Prepared>,
+        head: StreamHead,
         sync: bool,
     ) -> Result<Outcome, LogError> {
         let opened = self.opened.as_ref().ok_or(LogError::Closed)?;
         let (mut seq, mut chain) = group.tail.unwrap_or((opened.head, opened.chain));
-        let first = seq + 1;
-        let mut entries = Vec::with_capacity(drafts.len());
+        let (first, from) = (seq + 1, group.batch.events.len());
         // Nearly always all of them are of one stream, so the others are for a map and this one is not.
         let mut current: Option<(&str, StreamHead)> = None;
         let mut heads: HashMap<&str, StreamHead> = HashMap::new();
-        for (draft, blob) in drafts.iter().zip(blobs) {
+        for event in &mut events {
+            let Prepared { stream, id, unplaced, .. } = event;
             let head = match current {
-                Some((stream, head)) if stream == draft.stream => head,
-                left => {
-                    heads.extend(left);
-                    match heads.get(draft.stream.as_str()) {
+                None => head,
+                Some((same, head)) if same == stream => head,
+                Some((other, left)) => {
+                    heads.insert(other, left);
+                    match heads.get(stream.as_str()) {
                         Some(head) => *head,
-                        None => self.stream_head(store, &draft.stream)?,
+                        None => self.stream_head(store, stream)?,
                     }
                 }
             };
             seq += 1;
             let place = Place { seq, version: head.version + 1, previous: head.leaf, chain };
-            let encoded = frame::encode(draft, &place, *blob).map_err(LogError::Limit)?;
+            let encoded = std::mem::take(unplaced).place(&place).map_err(LogError::Limit)?;
             chain = encoded.chain;
             let head = StreamHead { version: place.version, leaf: encoded.leaf, ..head };
-            current = Some((&draft.stream, head));
-            entries.push(Entry {
-                seq,
-                stream: head.key,
-                version: head.version,
-                id: draft.id,
-                frame: encoded.bytes,
-            });
+            current = Some((stream, head));
+            let (stream, version) = (head.key, head.version);
+            group.batch.events.push(Entry { seq, stream, version, id: *id, frame: encoded.bytes });
         }
         // Nothing can fail from here on, so the group stays whole.
-        heads.extend(current);
-        for (stream, head) in heads {
+        for (stream, head) in heads.into_iter().chain(current) {
             match self.streams.get_mut(stream) {
                 Some(known) => *known = head,
                 None => drop(self.streams.insert(stream.into(), head)),
             }
         }
-        group.add(entries, (seq, chain));
+        group.added(from, (seq, chain));
         Ok(Outcome::Placed { first, last: seq, sync })
     }
 
@@ -399,6 +434,7 @@ impl Writer {
         for (reply, outcome) in group.outcomes {
             answer(reply, outcome.result(&written, durable));
         }
+        self.ids = group.ids;
     }
 
     fn write(&mut self, group: &mut Group, sync: bool) -> Result<(), LogError> {
@@ -520,39 +556,25 @@ fn answer(reply: Reply, result: Result<super::Receipt, LogError>) {
     }
 }
 
-fn check_limits(append: &Append, event_max: usize, batch_max: usize) -> Result<(), LogError> {
-    let drafts = &append.drafts;
-    if drafts.len() > batch_max {
-        return Err(LogError::Limit(format!("{} events at once; at most {batch_max}", drafts.len())));
+fn check_limits(append: &Waiting, event_max: usize, batch_max: usize) -> Result<(), LogError> {
+    let events = &append.events;
+    if events.len() > batch_max {
+        return Err(LogError::Limit(format!("{} events at once; at most {batch_max}", events.len())));
     }
-    let first = drafts.first().map_or("", |draft| draft.stream.as_str());
-    if append.expected != Expected::Any && drafts.iter().any(|draft| draft.stream != first) {
+    let first = events.first().map_or("", |event| event.stream.as_str());
+    if append.expected != Expected::Any && events.iter().any(|event| event.stream != first) {
         return Err(LogError::Limit("an expected version needs all events to be of one stream".into()));
     }
-    for draft in drafts {
-        if draft.payload.len() > event_max {
-            let size = draft.payload.len();
+    for event in events {
+        if event.size > event_max {
+            let size = event.size;
             return Err(LogError::Limit(format!("an event of {size} bytes; at most {event_max}")));
         }
-        if draft.stream.is_empty() || draft.stream.len() > STREAM_NAME_MAX {
+        if event.stream.is_empty() || event.stream.len() > STREAM_NAME_MAX {
             return Err(LogError::Limit(format!("a stream's name has 1 to {STREAM_NAME_MAX} bytes")));
         }
     }
     Ok(())
-}
-
-/// Keeps large payloads as blobs; on disk before the frames that name them.
-fn keep_blobs(store: &dyn Store, drafts: &[Draft]) -> Result<Vec<Option<BlobRef>>, LogError> {
-    let keep = |draft: &Draft| {
-        let Ok(len) = u32::try_from(draft.payload.len()) else { return Ok(None) };
-        if draft.payload.len() <= INLINE_MAX {
-            return Ok(None);
-        }
-        let hash = *blake3::hash(&draft.payload).as_bytes();
-        store.put_blob(&hash, &draft.payload)?;
-        Ok(Some(BlobRef { hash, len }))
-    };
-    drafts.iter().map(keep).collect()
 }
 
 /// Whether a recorded event says the same as a draft. Its time may differ: a retry is decided again, later.
@@ -578,8 +600,11 @@ fn fills(stub: &frame::Frame, payload: &[u8]) -> bool {
     frame::encode(&whole, &place, None).is_ok_and(|encoded| encoded.leaf == record.leaf)
 }
 
-fn repeats(drafts: &[Draft]) -> bool {
-    let mut ids: Vec<_> = drafts.iter().map(|draft| draft.id).collect();
+fn repeats(events: &[Prepared]) -> bool {
+    if events.len() < 2 {
+        return false;
+    }
+    let mut ids: Vec<_> = events.iter().map(|event| event.id).collect();
     ids.sort_unstable();
     ids.windows(2).any(|pair| matches!(pair, [a, b] if a == b))
 }

@@ -62,6 +62,30 @@ async fn log(settings: &Settings, mode: Mode, appenders: usize, sealed: bool) ->
     Ok(measured)
 }
 
+/// Makes a fixed number of appends, sealed and not synced.
+pub(crate) async fn count(appenders: u64, each: u64) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let options = Options { mode: Mode::Buffer, ..Options::default() };
+    let (log, _) = LogHandle::open(folder.path().join("log"), options)?;
+    let sealer = PayloadSealer::new(Arc::new(KeyStore::open(&folder.path().join("keys"), MasterKey::File)?));
+    let loops: Vec<_> = (0..appenders)
+        .map(|appender| {
+            let (log, sealer) = (log.clone(), sealer.clone());
+            tokio::spawn(async move {
+                for n in 0..each {
+                    let draft = sealer.seal(draft(1 + appender * each + n))?;
+                    log.commit(Append::new(vec![draft])).await?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for finished in loops {
+        finished.await??;
+    }
+    Ok(log.close().await?)
+}
+
 async fn peer(settings: &Settings, peer: Peer, appenders: usize) -> anyhow::Result<f64> {
     rate(settings, appenders, move |n| {
         let peer = peer.clone();

@@ -92,7 +92,7 @@ impl Store for Disk {
         let mut write = OwnedWriteBatch::with_capacity(self.database.clone(), items).durability(Some(mode));
         for entry in &batch.events {
             let seq = entry.seq.to_be_bytes();
-            write.insert(&self.log, seq, entry.frame.as_slice());
+            write.insert(&self.log, seq, &*entry.frame);
             write.insert(&self.streams, stream_version(&entry.stream, entry.version), seq);
             write.insert(&self.ids, entry.id.0, seq);
         }
@@ -172,11 +172,16 @@ impl Store for Disk {
         written.is_ok() && removed.is_ok()
     }
 
-    fn compact(&self) -> Result<(), StoreError> {
+    fn compact(&self, told: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         self.flush()?;
-        for keyspace in self.keyspaces() {
+        let sizes = self.keyspaces().map(Keyspace::disk_space);
+        let (mut done, total) = (0, sizes.iter().sum());
+        for (keyspace, size) in self.keyspaces().into_iter().zip(sizes) {
+            told(done, total);
             keyspace.major_compact().map_err(|error| convert(&error))?;
+            done += size;
         }
+        told(total, total);
         Ok(())
     }
 

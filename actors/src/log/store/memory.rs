@@ -36,7 +36,7 @@ impl Store for Memory {
         for entry in &batch.events {
             shelves.streams.entry(entry.stream).or_default().push(entry.seq);
             shelves.ids.insert(entry.id, entry.seq);
-            shelves.frames.push(entry.frame.clone());
+            shelves.frames.push(entry.frame.to_vec());
         }
         for (seq, stub) in &batch.stubs {
             let index = usize::try_from(*seq).unwrap_or(usize::MAX).checked_sub(1);
@@ -124,7 +124,7 @@ impl Store for Memory {
         true
     }
 
-    fn compact(&self) -> Result<(), StoreError> {
+    fn compact(&self, _: &mut dyn FnMut(u64, u64)) -> Result<(), StoreError> {
         Ok(())
     }
 
