@@ -19,6 +19,10 @@ use std::path::{Path, PathBuf};
 /// Events asked for at once.
 const PAGE: u64 = 1_000;
 
+/// What a copy of the log with its keys means.
+const WITH_KEYS: &str =
+    "whoever has this copy and its passphrase reads everything in it, also what is erased here later";
+
 /// Read the event log, copy it, carry it elsewhere
 #[derive(Debug, clap::Args)]
 pub(crate) struct Log {
@@ -40,10 +44,10 @@ enum Command {
         /// Its position
         seq: u64,
     },
-    /// Counts, sizes and times
     /// What run records keep, what is due, and dropping it
     #[command(subcommand)]
     Retention(Retention),
+    /// Counts, sizes and times
     Stats {
         #[command(flatten)]
         filter: Filter,
@@ -235,6 +239,9 @@ async fn export(session: &Session, to: &Path, keys: Option<&Passphrase>, filter:
     let passphrase = keys.map(|passphrase| passphrase.need(session, true)).transpose()?;
     let params = json!({ "file": absolute(to)?, "filter": filter, "passphrase": passphrase });
     let done = session.work("exporting", "log/export", params).await?;
+    if passphrase.is_some() {
+        session.out.note(WITH_KEYS);
+    }
     written(session.out.value(&done, |done| {
         let what = if done.get("excerpt") == Some(&json!(true)) { "an excerpt of " } else { "" };
         let keys = if done.get("keys") == Some(&json!(true)) {
@@ -303,6 +310,9 @@ async fn backup(session: &Session, folder: &Path, keys: Option<&Passphrase>) -> 
     let passphrase = keys.map(|passphrase| passphrase.need(session, true)).transpose()?;
     let params = json!({ "folder": absolute(folder)?, "passphrase": passphrase });
     let done = session.work("copying", "log/backup", params).await?;
+    if passphrase.is_some() {
+        session.out.note(WITH_KEYS);
+    }
     written(session.out.value(&done, |done| {
         let folder = field(done, "/folder");
         let keys = if passphrase.is_some() { format!("{folder}/keys.backup") } else { "BACKUP".into() };
@@ -315,9 +325,7 @@ async fn backup(session: &Session, folder: &Path, keys: Option<&Passphrase>) -> 
 }
 
 async fn compact(session: &Session) -> Done {
-    let progress = session.out.progress("compacting");
-    let done = session.call("log/compact", json!({})).await?;
-    progress.finish();
+    let done = session.work("compacting", "log/compact", json!({})).await?;
     written(session.out.value(&done, |done| {
         format!("{} bytes before, {} after", field(done, "/before_bytes"), field(done, "/after_bytes"))
     }))
@@ -524,7 +532,9 @@ fn statistics(stats: &Value) -> String {
         field(stats, "/last"),
     );
     for (kind, count) in stats.get("types").and_then(Value::as_object).into_iter().flatten() {
-        text.push_str(&format!("\n{count:>9}  {kind}"));
+        let bytes =
+            stats.get("payload_bytes_by_type").and_then(|sizes| sizes.get(kind)).unwrap_or(&Value::Null);
+        text.push_str(&format!("\n{count:>9}  {kind:<32} {bytes:>12} bytes"));
     }
     text
 }

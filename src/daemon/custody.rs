@@ -133,7 +133,7 @@ pub(crate) async fn answer(call: &Call, parts: &Parts, more: &mpsc::Sender<Reply
             })
             .await
         }
-        "log/compact" => custody.compact().await,
+        "log/compact" => custody.compact(progress).await,
         "log/checkpoint" => json_of(custody.checkpoint().await?),
         "keys/status" => json_of(custody.keys.status()),
         "keys/rotate" => {
@@ -217,11 +217,15 @@ impl Custody {
         .await
     }
 
-    async fn compact(self) -> Result<Value, Refusal> {
+    async fn compact(self, mut progress: Progress) -> Result<Value, Refusal> {
         let folder = self.folder.as_ref().map(|folder| folder.join("log"));
         let size = || folder.as_deref().map_or(0, bytes_below);
         let before = size();
-        self.log.compact().await?;
+        // Half of it cannot be taken back: it goes on when nobody listens any more.
+        let told = move |done, total| {
+            progress.tell(done, total);
+        };
+        self.log.compact_telling(told).await?;
         Ok(json!({ "before_bytes": before, "after_bytes": size() }))
     }
 }

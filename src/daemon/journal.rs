@@ -93,7 +93,7 @@ pub(super) async fn blocking(
 
 fn stats(log: &dyn LogReader, select: &Select) -> Result<Value, Refusal> {
     let range = select.filter.range(log)?;
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut kinds, mut sizes): (BTreeMap<String, u64>, BTreeMap<String, u64>) = Default::default();
     let (mut events, mut bytes, mut first_ms, mut last_ms) = (0u64, 0u64, 0u64, 0u64);
     let mut after = range.start() - 1;
     while after < *range.end() {
@@ -102,8 +102,10 @@ fn stats(log: &dyn LogReader, select: &Select) -> Result<Value, Refusal> {
         after = last.seq;
         for record in batch.iter().filter(|it| range.contains(&it.seq) && select.filter.takes(it)) {
             events += 1;
-            bytes += record.draft.payload.len() as u64;
-            *kinds.entry(kind_name(record.draft.kind)).or_default() += 1;
+            let (kind, size) = (kind_name(record.draft.kind), record.draft.payload.len() as u64);
+            bytes += size;
+            *sizes.entry(kind.clone()).or_default() += size;
+            *kinds.entry(kind).or_default() += 1;
             if first_ms == 0 {
                 first_ms = record.draft.meta.at_ms;
             }
@@ -113,6 +115,7 @@ fn stats(log: &dyn LogReader, select: &Select) -> Result<Value, Refusal> {
     Ok(json!({
         "events": events, "head": log.head(), "payload_bytes": bytes,
         "first": time(first_ms), "last": time(last_ms), "types": kinds,
+        "payload_bytes_by_type": sizes,
     }))
 }
 
