@@ -1,8 +1,9 @@
 //! The read side as the house handles it: driven, compared with the log, built anew.
 
 use crate::router::Freshness;
+use athena_actors::feed::Feed;
 use athena_actors::handle::Slot;
-use athena_actors::projector::{Feed, Projector, ProjectorArgs, ProjectorMessage, gather};
+use athena_actors::projector::{Projector, ProjectorArgs, ProjectorMessage, gather};
 use athena_actors::supervisor::Child;
 use athena_projections::library::{Library, Options as LibraryOptions};
 use athena_schemas::envelope::Seq;

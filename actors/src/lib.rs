@@ -1,12 +1,13 @@
 //! The write side of Athena: every part that decides, owns a process or holds a key is a supervised actor.
 //!
 //! Read in this order: [`log`] (the single writer), [`layer`] (the one generic actor behind the memory layers) and [`layers`]
-//! (what each decides), [`projector`] (drives the read side), [`privacy`] and [`keys`] (tokens, vault, sealing), [`guard`],
+//! (what each decides), [`feed`] and [`projector`] (drive the read side), [`privacy`] and [`keys`] (tokens, vault, sealing), [`guard`],
 //! [`sandbox`] and [`run`] (agent code), [`upstream`] (other MCP servers), [`reasoner`] (a language model, where one is configured), [`supervisor`] (rest-for-one).
 
 pub mod decider;
 pub mod dispatch;
 pub mod erasure;
+pub mod feed;
 mod files;
 pub mod guard;
 pub mod handle;

@@ -3,138 +3,14 @@
 //! The log publishes only its head. A projector that is behind reads pages until it is not; the pages are opened and decoded
 //! once and shared among the projectors that ask for them ([`Feed`]).
 
-use athena_schemas::envelope::{Draft, Record, Seq};
-use athena_schemas::event::{Event, is_readable};
-use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer};
-use athena_schemas::refusal::{Code, Refusal};
+use crate::feed::{Feed, failed};
+use athena_schemas::envelope::Seq;
+use athena_schemas::ports::{LogReader, Projection};
+use athena_schemas::refusal::Refusal;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
-
-/// How many records a page holds at most.
-const PAGE: usize = 1_024;
-
-/// How many decoded pages are kept for the projectors that are a little behind.
-const PAGES: usize = 8;
-
-/// The log, opened and decoded.
-pub struct Feed {
-    reader: Arc<dyn LogReader>,
-    sealer: Arc<dyn Sealer>,
-    pages: Mutex<Pages>,
-}
-
-/// Decoded pages, each with the position it follows.
-#[derive(Default)]
-struct Pages {
-    kept: VecDeque<(Seq, Arc<[Recorded]>)>,
-    /// How often they were forgotten: a page whose decoding began before is not kept any more.
-    forgotten: u64,
-}
-
-impl Feed {
-    /// A feed over a log.
-    pub fn new(reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> Self {
-        Self { reader, sealer, pages: Mutex::default() }
-    }
-
-    /// The log's head.
-    pub fn head(&self) -> Seq {
-        self.reader.head()
-    }
-
-    /// Forgets the pages it keeps: something in them was erased.
-    pub fn forget(&self) {
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        pages.kept.clear();
-        pages.forgotten += 1;
-    }
-
-    /// The next page after a position; empty at the head.
-    ///
-    /// # Errors
-    /// When the disk fails, or an event is of a kind or version this build does not know.
-    pub fn page(&self, after: Seq) -> Result<Arc<[Recorded]>, Refusal> {
-        let head = self.reader.head();
-        let forgotten = {
-            let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-            // A short page may have grown since: only one that reaches the head of now, or is full, still serves.
-            let fresh = |page: &Arc<[Recorded]>| {
-                page.len() == PAGE || page.last().is_some_and(|last| last.record.seq >= head)
-            };
-            if let Some((_, page)) = pages.kept.iter().find(|(at, page)| *at == after && fresh(page)) {
-                return Ok(page.clone());
-            }
-            pages.forgotten
-        };
-        let page: Arc<[Recorded]> = self
-            .reader
-            .read(after, PAGE)?
-            .into_iter()
-            .map(|record| self.decode(record))
-            .collect::<Result<Vec<_>, _>>()?
-            .into();
-        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was opened with a key that has been destroyed since must not be handed to a rebuild that comes later.
-        if pages.forgotten == forgotten {
-            pages.kept.retain(|(at, _)| *at != after);
-            if pages.kept.len() >= PAGES {
-                pages.kept.pop_front();
-            }
-            pages.kept.push_back((after, page.clone()));
-        }
-        Ok(page)
-    }
-
-    /// A payload that cannot be opened or read is passed over, counted and reported: one bad event must not stop the rest.
-    /// A *kind* that is unknown is another matter: the log was written by a newer build, and to go on would be to lie.
-    fn decode(&self, record: Record) -> Result<Recorded, Refusal> {
-        let Draft { kind, schema, .. } = record.draft;
-        if !is_readable(kind, schema) {
-            let what = format!(
-                "position {}: kind {:#06x} version {schema} was written by a newer build",
-                record.seq, kind.0
-            );
-            return Err(
-                Refusal::new(Code::Integrity, what).hint("use the newer athena that wrote this store")
-            );
-        }
-        let event = record.event::<Event>(&*self.sealer).unwrap_or_else(|refusal| {
-            metrics::counter!("athena_projection_parked_events_total").increment(1);
-            tracing::error!(seq = record.seq, %refusal, "an event could not be read and was passed over");
-            None
-        });
-        Ok(Recorded { record: Arc::new(record), event })
-    }
-
-    /// Applies all that a projection has not seen, page by page, up to `until`.
-    ///
-    /// # Errors
-    /// When the log cannot be read or the projection's store fails.
-    pub fn drive(
-        &self,
-        projection: &mut dyn Projection,
-        until: Seq,
-        mut progress: impl FnMut(Seq),
-    ) -> Result<(), Refusal> {
-        while projection.position() < until {
-            let page = self.page(projection.position())?;
-            if page.is_empty() {
-                break;
-            }
-            let wanted = page.partition_point(|recorded| recorded.record.seq <= until);
-            projection.apply(page.get(..wanted).unwrap_or(&page)).map_err(failed)?;
-            progress(projection.position());
-        }
-        Ok(())
-    }
-}
-
-fn failed(error: ProjectionError) -> Refusal {
-    Refusal::new(Code::Unavailable, error.to_string()).hint("athena replay --verify; athena doctor")
-}
 
 /// After this many events a projection is made durable; what a crash loses of it is read from the log again.
 const FLUSH_EVERY: Seq = 20_000;
@@ -309,9 +185,9 @@ mod tests {
     use crate::handle::Slot;
     use crate::log::{Append, Location, LogHandle, Options};
     use athena_schemas::context::Context;
-    use athena_schemas::envelope::{Kind, Meta};
+    use athena_schemas::envelope::{Draft, Kind, Meta};
     use athena_schemas::id::CommandId;
-    use athena_schemas::ports::Opened;
+    use athena_schemas::ports::{Opened, ProjectionError, Recorded, Sealer};
 
     struct Clear;
 
@@ -412,64 +288,5 @@ mod tests {
         args.slot.cast(ProjectorMessage::Digest(reply)).unwrap();
         assert_eq!(digest.await.unwrap().unwrap(), live);
         assert_eq!(live.1, 650);
-    }
-
-    /// Opens payloads when told to, and counts.
-    #[derive(Default)]
-    struct Gate {
-        entered: Mutex<Option<std::sync::mpsc::SyncSender<()>>>,
-        leave: Mutex<Option<std::sync::mpsc::Receiver<()>>>,
-        opened: std::sync::atomic::AtomicUsize,
-    }
-
-    impl Sealer for Gate {
-        fn seal(&self, draft: Draft) -> Result<Draft, Refusal> {
-            Ok(draft)
-        }
-
-        fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
-            if let Some(entered) = self.entered.lock().unwrap().take() {
-                entered.send(()).unwrap();
-                self.leave.lock().unwrap().take().unwrap().recv().unwrap();
-            }
-            self.opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-            Ok(Opened::Plain(draft.payload.clone()))
-        }
-    }
-
-    /// An erasure forgets the pages while somebody is decoding one with the keys there were: it is not kept for others.
-    #[tokio::test]
-    async fn a_page_whose_decoding_began_before_an_erasure_is_not_shared_after_it() {
-        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
-        record(&log, 0, 3, IGNORABLE).await;
-        let (entered, has_entered) = std::sync::mpsc::sync_channel(1);
-        let (may_leave, leave) = std::sync::mpsc::sync_channel(1);
-        let gate = Arc::new(Gate {
-            entered: Mutex::new(Some(entered)),
-            leave: Mutex::new(Some(leave)),
-            ..Gate::default()
-        });
-        let feed = Arc::new(Feed::new(log.reader(), gate.clone()));
-        let opened = || gate.opened.load(std::sync::atomic::Ordering::SeqCst);
-        let slow = std::thread::spawn({
-            let feed = feed.clone();
-            move || feed.page(0).unwrap().len()
-        });
-        has_entered.recv().unwrap();
-        feed.forget();
-        may_leave.send(()).unwrap();
-        assert_eq!((slow.join().unwrap(), opened()), (3, 3));
-        feed.page(0).unwrap();
-        assert_eq!(opened(), 6, "decoded anew");
-        feed.page(0).unwrap();
-        assert_eq!(opened(), 6, "and that one is kept");
-    }
-
-    #[tokio::test]
-    async fn a_log_of_a_newer_build_is_refused() {
-        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
-        record(&log, 0, 1, Kind(0x7f01)).await;
-        let feed = Feed::new(log.reader(), Arc::new(Clear));
-        assert_eq!(feed.page(0).unwrap_err().code, Code::Integrity);
     }
 }
