@@ -72,8 +72,8 @@ pub(super) fn table(path: Option<PathBuf>, committed: &Committed) -> Result<(Tab
     }
     let known: Vec<bool> = (0..kept_rows as Row).map(|row| table.facts(row).is_some()).collect();
     let is_new = |row: Row| !known.get(row as usize).copied().unwrap_or(false);
-    committed.documents(&is_new, &mut |row, terms, document| {
-        table.insert(row, &document, terms, fingerprint(&document));
+    committed.documents(&is_new, &mut |row, terms, document, body| {
+        table.insert(row, &document, terms, fingerprint(body));
     })?;
     Ok((table, kept_rows))
 }

@@ -138,7 +138,7 @@ impl Committed {
             };
             if postings.doc() != TERMINATED {
                 let stored: TantivyDocument = segment.get_store_reader(8)?.get(postings.doc())?;
-                return Ok(body(&stored, self.fields).map(|(_, document)| document));
+                return Ok(body(&stored, self.fields).map(|(_, document, _)| document));
             }
         }
         Ok(None)
@@ -151,11 +151,12 @@ impl Committed {
         })
     }
 
-    /// Calls `each` with row, number of terms and content of every committed document whose row is wanted, in no order.
+    /// Calls `each` with row, number of terms, content and its serialized form of every committed document whose row is wanted,
+    /// in no order.
     pub fn documents(
         &self,
         wanted: &dyn Fn(Row) -> bool,
-        each: &mut dyn FnMut(Row, u32, Document),
+        each: &mut dyn FnMut(Row, u32, Document, &[u8]),
     ) -> Result<(), TantivyError> {
         for (segment, rows) in self.searcher.segment_readers().iter().zip(&self.rows) {
             let store = segment.get_store_reader(2)?;
@@ -163,9 +164,9 @@ impl Committed {
                 if segment.is_deleted(doc as u32) || !wanted(*row) {
                     continue;
                 }
-                if let Some((terms, document)) = body(&store.get::<TantivyDocument>(doc as u32)?, self.fields)
-                {
-                    each(*row, terms, document);
+                let stored = store.get::<TantivyDocument>(doc as u32)?;
+                if let Some((terms, document, body)) = body(&stored, self.fields) {
+                    each(*row, terms, document, body);
                 }
             }
         }
@@ -173,9 +174,10 @@ impl Committed {
     }
 }
 
-/// Number of terms and content of a stored document.
-fn body(stored: &TantivyDocument, fields: Fields) -> Option<(u32, Document)> {
-    postcard::from_bytes(stored.get_first(fields.body)?.as_bytes()?).ok()
+/// Number of terms, content and its serialized form of a stored document: one serialized after the other.
+fn body(stored: &TantivyDocument, fields: Fields) -> Option<(u32, Document, &[u8])> {
+    let (terms, body) = postcard::take_from_bytes(stored.get_first(fields.body)?.as_bytes()?).ok()?;
+    Some((terms, postcard::from_bytes(body).ok()?, body))
 }
 
 /// Both, as a search reads them.
@@ -238,14 +240,14 @@ impl Writer {
         Ok(self.index.load_metas()?.payload)
     }
 
-    /// Adds a document; it is on disk with the next commit.
-    pub fn add(&self, entry: &Entry) -> Result<(), TantivyError> {
+    /// Adds a document, which serialized is `body`; it is on disk with the next commit.
+    pub fn add(&self, entry: &Entry, body: &[u8]) -> Result<(), TantivyError> {
         let mut document = TantivyDocument::new();
         document.add_u64(self.fields.row, u64::from(entry.row));
         document.add_text(self.fields.terms, entry.terms.join(" "));
-        let body = postcard::to_stdvec(&(entry.terms.len() as u32, &entry.document))
+        let terms = postcard::to_stdvec(&(entry.terms.len() as u32))
             .map_err(|e| TantivyError::InternalError(e.to_string()))?;
-        document.add_bytes(self.fields.body, &body);
+        document.add_bytes(self.fields.body, &[terms.as_slice(), body].concat());
         self.writer.add_document(document)?;
         Ok(())
     }

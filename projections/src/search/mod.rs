@@ -4,27 +4,31 @@
 //! filters by) and in a vector file. [`Finder`] is its read side; it can be cloned and asked from any thread. A document is
 //! found as soon as it was applied: what tantivy has not committed yet lies in a small index in memory.
 //!
-//! Read [`document`] for what is indexed, [`retrieve`] for how an answer comes about, [`fusion`] for how it is ranked.
+//! Read [`document`] for what is indexed, `retrieve` for how an answer comes about, [`fusion`] for how it is ranked.
 
+pub mod ask;
+mod channels;
 pub mod document;
 pub mod embed;
 pub mod expand;
 pub mod follow;
 pub mod fusion;
+mod gate;
 mod kept;
 mod later;
 pub mod lessons;
 pub mod lexicon;
 pub mod pack;
 pub mod plan;
-pub mod retrieve;
+mod pool;
+mod retrieve;
 pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod text;
 pub mod vectors;
 
-pub use retrieve::{Ask, Filters, Found, Strategy, Weights};
+pub use ask::{Ask, Filters, Found, Strategy, Weights};
 
 use athena_schemas::context::Context;
 use athena_schemas::envelope::Seq;
@@ -35,6 +39,7 @@ use athena_schemas::ports::{Projection, ProjectionError, Recorded};
 use athena_schemas::refusal::{Code, Refusal};
 use document::{Change, Document, changes_of};
 use embed::Embedder;
+use gate::Gate;
 use later::Later;
 use lessons::Lessons;
 use lexicon::{Delta, Entry, Snapshot, Writer};
@@ -96,7 +101,7 @@ impl Finder {
     pub fn sees(&self, cx: &Context, ask: &Ask, id: &Id) -> bool {
         let state = self.read();
         let row = state.table.find(id);
-        row.is_some_and(|row| retrieve::Gate::new(&state.table, cx, ask).is_some_and(|gate| gate.admits(row)))
+        row.is_some_and(|row| Gate::new(&state.table, cx, ask).is_some_and(|gate| gate.admits(row)))
     }
 
     /// The words of a query that an item has, and those it has not.
@@ -119,7 +124,7 @@ impl Finder {
     pub fn rarity(&self, cx: &Context, word: &str) -> Result<f64, Refusal> {
         let Some(term) = self.analyzer.term(word) else { return Ok(0.0) };
         let (state, ask) = (self.read(), Ask::default());
-        let Some(gate) = retrieve::Gate::new(&state.table, cx, &ask) else { return Ok(0.0) };
+        let Some(gate) = Gate::new(&state.table, cx, &ask) else { return Ok(0.0) };
         let mut having = 0;
         let mut count = |row, _| having += u64::from(gate.in_scope(row));
         state.snapshot.postings(&term, &mut count).map_err(unreadable)?;
@@ -372,10 +377,11 @@ impl Search {
         let terms: Vec<String> = self.finder.analyzer.terms(&document.text).collect();
         self.remove(&document.id, false);
         let row = self.finder.read().table.len() as Row;
+        let body = postcard::to_stdvec(&document).map_err(store)?;
         let entry = Entry { row, terms, document };
-        self.writer.add(&entry).map_err(store)?;
+        self.writer.add(&entry, &body).map_err(store)?;
         let mut state = self.finder.write();
-        state.table.insert(row, &entry.document, entry.terms.len() as u32, fingerprint(&entry.document));
+        state.table.insert(row, &entry.document, entry.terms.len() as u32, fingerprint(&body));
         if let (Some(vectors), Some(vector)) = (&mut state.vectors, &vector) {
             vectors.set(row, vector);
         }
@@ -417,14 +423,14 @@ impl Search {
         let committed = self.writer.commit(&payload).map_err(store)?;
         self.finder.write().snapshot = Snapshot { committed, delta: Delta::default() };
         (self.waiting, self.urgent) = (0, false);
-        if self.is_table_due() { self.keep_table() } else { Ok(()) }
+        Ok(())
     }
 }
 
-fn fingerprint(document: &Document) -> [u8; 16] {
+/// Digest of a serialized document.
+fn fingerprint(body: &[u8]) -> [u8; 16] {
     let mut digest = [0; 16];
-    let bytes = postcard::to_stdvec(document).unwrap_or_default();
-    blake3::Hasher::new().update(&bytes).finalize_xof().fill(&mut digest);
+    blake3::Hasher::new().update(body).finalize_xof().fill(&mut digest);
     digest
 }
 
@@ -465,8 +471,12 @@ impl Projection for Search {
     }
 
     fn flush(&mut self) -> Result<(), ProjectionError> {
-        let commit = self.waiting >= PAUSE_CHANGES || self.urgent || self.is_table_due();
-        if commit { self.commit() } else { Ok(()) }
+        let is_table_due = self.is_table_due();
+        if is_table_due || self.urgent || self.waiting >= PAUSE_CHANGES {
+            self.commit()?;
+        }
+        // Not with every commit: the table is written as a whole, and a rebuild commits a hundred times.
+        if is_table_due { self.keep_table() } else { Ok(()) }
     }
 
     /// Whatever waits: an erasure may have been committed by a process that ended before it had rewritten the files.

@@ -203,7 +203,7 @@ fn hidden_comes_back_and_erased_does_not() {
         .read()
         .snapshot
         .committed
-        .documents(&|_| true, &mut |_, _, d| kept.push(d.id.to_string()))
+        .documents(&|_| true, &mut |_, _, d, _| kept.push(d.id.to_string()))
         .unwrap();
     assert!(!kept.contains(&"ep_4".into()), "an erasure is committed at the next pause");
     history.add("p", episodic::Event::from(episodic::Restored { ids: vec![Id::from_text("ep_1")] }));

@@ -2,10 +2,10 @@
 
 use super::{limit, missing, query};
 use crate::library::Library;
+use crate::search::ask::MOST;
 use crate::search::document::Document;
 use crate::search::pack::pack;
 use crate::search::plan::{asks_for_list, parts};
-use crate::search::retrieve::MOST;
 use crate::search::{Ask, Filters, Found, Strategy as Way, Weights};
 use crate::temporal::understand;
 use athena_schemas::context::Context;
