@@ -7,7 +7,7 @@ use crate::daemon::client::random_name;
 use crate::daemon::connections::no_room;
 use crate::daemon::protocol::{Hello, Mode};
 use crate::daemon::server::Closing;
-use crate::daemon::{Client, Place, relay};
+use crate::daemon::{Client, Place, relay, stdio};
 use crate::mcp::conformance::Fixtures;
 use crate::mcp::reception::{Reception, Visitor};
 use crate::mcp::{Front, Profile, http};
@@ -49,6 +49,11 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
+    /// Whether it passes on what a client and the store's daemon say to each other, and does nothing else.
+    pub(crate) fn is_relay(&self) -> bool {
+        self.http.is_none() && !self.no_daemon
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Done {
         match self.http {
             None if self.no_daemon => self.alone(session).await,
@@ -68,7 +73,7 @@ impl Serve {
     async fn stdio(&self, session: &Session) -> Done {
         let mode = Mode::Mcp { front: random_name(), profile: self.profile };
         let hello = self.hello(session, mode, "serve");
-        relay::run(&session.attach()?, &hello, tokio::io::stdin(), tokio::io::stdout()).await?;
+        relay::run(&session.attach()?, &hello, stdio::input(), stdio::output()).await?;
         Ok(0)
     }
 

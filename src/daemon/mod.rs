@@ -16,6 +16,7 @@ pub mod place;
 pub mod protocol;
 pub mod relay;
 pub mod server;
+pub(crate) mod stdio;
 
 pub use client::Client;
 pub use place::Place;
