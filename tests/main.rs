@@ -8,6 +8,7 @@
 
 mod approvals;
 mod audit;
+mod cgroup;
 mod cli;
 mod daemon;
 mod embed;

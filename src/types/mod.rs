@@ -59,7 +59,7 @@ impl Types for Checker {
                 .await
                 .map_err(|error| Refusal::internal(format!("the types could not be laid out: {error}")))?
                 .map_err(|error| failed(&format!("its files could not be written: {error}")))?;
-            let said = ask(&program, folder.path()).await?;
+            let said = ask(&program, folder.path(), PATIENCE).await?;
             said::errors(&said, folder.path())
         })
     }
@@ -180,8 +180,8 @@ fn written(named: &Named) -> String {
     }
 }
 
-/// What the compiler says about what lies in the folder.
-async fn ask(program: &Path, folder: &Path) -> Result<String, Refusal> {
+/// What the compiler says about what lies in the folder, if it says so within `patience`.
+async fn ask(program: &Path, folder: &Path, patience: Duration) -> Result<String, Refusal> {
     let mut child = tokio::process::Command::new(program)
         .args(["--project", "tsconfig.json", "--pretty", "false"])
         .current_dir(folder)
@@ -204,12 +204,12 @@ async fn ask(program: &Path, folder: &Path) -> Result<String, Refusal> {
         }
         child.wait().await
     };
-    let ended = tokio::time::timeout(PATIENCE, read)
+    let ended = tokio::time::timeout(patience, read)
         .await
         .map_err(|_| {
             Refusal::new(
                 Code::LimitExceeded,
-                format!("the check of types took more than {} s", PATIENCE.as_secs()),
+                format!("the check of types took more than {} s", patience.as_secs_f32()),
             )
             .at("check")
             .hint("run it without `check`, or simplify its types")
@@ -245,6 +245,36 @@ fn failed(what: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// A compiler that hangs, and that has started something which hangs as well.
+    #[tokio::test]
+    async fn a_check_that_does_not_end_is_ended_with_all_it_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("tsc");
+        let told = folder.path().join("pids");
+        let script = format!("#!/bin/sh\nsleep 600 &\necho $$ $! > {}\nwait\n", told.display());
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let refusal = ask(&program, folder.path(), Duration::from_millis(1500)).await.unwrap_err();
+        assert_eq!(
+            (refusal.code, refusal.path.as_deref()),
+            (Code::LimitExceeded, Some("check")),
+            "{refusal}"
+        );
+        assert!(refusal.message.contains("more than 1.5 s"), "{refusal}");
+        // Killed, and reaped by whoever has it by now.
+        let gone = |pid: &str| {
+            let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
+            stat.map_or(true, |stat| stat.contains(") Z "))
+        };
+        let pids = std::fs::read_to_string(&told).unwrap_or_default();
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !pids.split_whitespace().all(gone) {
+            assert!(std::time::Instant::now() < deadline, "{pids} are still there");
+            tokio::task::yield_now().await;
+        }
+    }
 
     #[test]
     fn a_compiler_that_is_not_there_is_said_with_a_way_to_get_one() {
