@@ -88,6 +88,9 @@ pub struct Sandbox {
     pub concurrent: usize,
     /// The CPython for what of Python the built-in engine cannot run: a name or a path; empty for none.
     pub python: String,
+    /// The Deno that requests may ask for as their engine: a name or a path; empty for none. It runs in namespaces only, under a
+    /// filter that is wider than the others'.
+    pub deno: String,
     /// Check the types of TypeScript before it runs, where a request does not say.
     pub type_check: bool,
     /// The TypeScript compiler for that: a name or a path; empty for `tsgo` or `tsc`, whichever is found.
@@ -109,6 +112,7 @@ impl Default for Sandbox {
             warm: 2,
             concurrent: 64,
             python: "python3".into(),
+            deno: String::new(),
             type_check: false,
             checker: String::new(),
             session_days: 90,

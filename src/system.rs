@@ -24,6 +24,7 @@ use athena_actors::log::{Location, LogHandle, Mode, OpenReport, Options as LogOp
 use athena_actors::privacy::Tokenizer;
 use athena_actors::run::Runs;
 use athena_actors::run::parts::{Catalogued, Parts as RunParts};
+use athena_actors::sandbox::deno::Deno;
 use athena_actors::sandbox::presets::Preset;
 use athena_actors::sandbox::spawn::Spawn;
 use athena_actors::sandbox::zygote::{self, Zygote};
@@ -48,6 +49,9 @@ const ANSWER_BYTES: usize = 24 << 10;
 
 /// What an engine needs beside the heap of a run, mebibytes: the largest, CPython with its library, and what allocators keep.
 const ENGINE_MB: u64 = 128;
+
+/// What a Deno needs beyond that: it and its keeper.
+const DENO_MB: u64 = 128;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -492,9 +496,17 @@ pub(crate) fn sandbox(config: &crate::config::Sandbox) -> Result<Sandbox, Refusa
         "" => None,
         name => Some(Arc::new(Zygote::python(workers.clone(), name.into()).map_err(unstarted)?)),
     };
+    let deno: Option<Arc<dyn Spawn>> = match config.deno.as_str() {
+        "" => None,
+        name => {
+            let grouped = workers.grouped.map(|bytes| bytes + (DENO_MB << 20));
+            let workers = zygote::Settings { grouped, ..workers.clone() };
+            Some(Arc::new(Deno::new(workers, name.into()).map_err(unstarted)?))
+        }
+    };
     let spawn = Arc::new(Zygote::new(workers).map_err(unstarted)?);
     let settings = Settings { warm: config.warm, concurrent: config.concurrent, ..Settings::default() };
-    Ok(Sandbox::with_python(settings, spawn, python))
+    Ok(Sandbox::with_engines(settings, spawn, python, deno))
 }
 
 /// What a run's control group gives it, where groups are wanted: the heap that any run may have, and room for its engine.

@@ -11,6 +11,7 @@ mod audit;
 mod cgroup;
 mod cli;
 mod daemon;
+mod deno;
 mod embed;
 mod erasure;
 mod faults;

@@ -110,7 +110,7 @@ pub enum FromWorker {
         /// Milliseconds from now.
         after_ms: u64,
     },
-    /// A console line.
+    /// A console line; before [`Ready`](Self::Ready), why the worker does not start.
     Log {
         /// `log`, `info`, `warn`, `error` or `debug`.
         level: String,
@@ -129,7 +129,8 @@ pub enum FromWorker {
 /// What a worker can do and how it is held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// The jail's level, such as `full` (namespaces and seccomp), `seccomp`, `reduced`.
+    /// The jail's level, such as `full` (namespaces and seccomp), `seccomp`, `wide` (namespaces and a filter that forbids by a
+    /// list), `reduced`.
     pub level: String,
     /// The layers that hold.
     pub layers: Vec<String>,

@@ -27,6 +27,9 @@ pub(crate) struct Exec {
     /// Check TypeScript's types first, and run nothing where they do not fit
     #[arg(long)]
     check: bool,
+    /// Run TypeScript or JavaScript on another engine than the built-in one, where the settings permit it
+    #[arg(long, value_parser = ["deno"], value_name = "ENGINE")]
+    engine: Option<String>,
     /// Lower the wall time, milliseconds
     #[arg(long, value_name = "MS")]
     wall_ms: Option<u64>,
@@ -106,6 +109,9 @@ impl Exec {
             }
             if self.check {
                 object.insert("check".into(), json!(true));
+            }
+            if let Some(engine) = &self.engine {
+                object.insert("engine".into(), json!(engine));
             }
             let limits = self.limits();
             if !limits.is_empty() {

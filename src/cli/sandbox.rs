@@ -91,7 +91,11 @@ async fn doctor(session: &Session) -> Done {
         json!({"kind": "python of the host", "level": "", "layers": "", "engines": "",
             "try": "install python3, or name one in sandbox.python"})
     });
-    drop(python);
+    rows.push(match sandbox.deno(python).await {
+        Ok(deno) => held("Deno of the host", &deno),
+        Err(refusal) => json!({"kind": "Deno of the host", "level": "", "layers": "", "engines": "",
+            "try": format!("{}; {}", refusal.message, refusal.hint)}),
+    });
     rows.push(match crate::types::find(&config.checker) {
         Ok(program) => {
             json!({"kind": "types of TypeScript", "level": "", "layers": "", "engines": program.display().to_string()})

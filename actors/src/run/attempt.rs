@@ -13,7 +13,7 @@ use crate::sandbox::{self, Worker};
 use athena_schemas::context::{Caller, Context};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{
-    Bound, Doubt, Execute, Outcome, Resumed, Started, Status, Violated, Waiting, Why,
+    Bound, Doubt, Engine, Execute, Outcome, Resumed, Started, Status, Violated, Waiting, Why,
 };
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::risk::Limits;
@@ -69,8 +69,15 @@ impl Inner {
             // Like code that does not parse, it asks for nothing and is not run.
             looked.assessment.syntax = Some(fault);
         }
-        if looked.assessment.beyond.is_some() {
-            worker = self.parts.sandbox.python(worker).await;
+        match op.engine {
+            Some(Engine::Deno) if language == Language::Python => {
+                return Err(Refusal::invalid("Deno runs TypeScript and JavaScript, and this is Python")
+                    .at("engine")
+                    .hint("say what its language is, or leave the engine out"));
+            }
+            Some(Engine::Deno) => worker = self.parts.sandbox.deno(worker).await?,
+            None if looked.assessment.beyond.is_some() => worker = self.parts.sandbox.python(worker).await,
+            None => {}
         }
         let mut session = match &op.session {
             Some(name) => Some(self.hold(cx, name, cancel).await?),
@@ -270,7 +277,11 @@ impl Inner {
         cancel: &CancellationToken,
     ) -> Result<Worker, Refusal> {
         let worker = self.worker(tape.started.parent.is_some(), cancel).await?;
-        if !tape.started.engines.iter().any(|engine| sandbox::is_python(engine)) {
+        let began_on = |kind: fn(&str) -> bool| tape.started.engines.iter().any(|engine| kind(engine));
+        if began_on(sandbox::is_deno) {
+            return self.parts.sandbox.deno(worker).await;
+        }
+        if !began_on(sandbox::is_python) {
             return Ok(worker);
         }
         let worker = self.parts.sandbox.python(worker).await;

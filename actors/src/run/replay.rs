@@ -5,7 +5,7 @@ use super::finish::{Clean, End};
 use super::host::{Beyond, Offline, World};
 use super::tape::{Archive, Tape};
 use super::{Inner, TYPE_ERROR};
-use crate::sandbox::is_python;
+use crate::sandbox::{is_deno, is_python};
 use athena_schemas::context::Context;
 use athena_schemas::layers::run::{Divergence, Finished, Replay, Replayed, Status};
 use athena_schemas::refusal::Refusal;
@@ -39,7 +39,8 @@ impl Inner {
             };
             return Ok(replayed(divergence, None, serde_json::Value::Null));
         }
-        let worker = match tape.started.engines.iter().any(|engine| is_python(engine)) {
+        let other = |engine: &String| is_python(engine) || is_deno(engine);
+        let worker = match tape.started.engines.iter().any(other) {
             true => self.worker_again(&tape, &CancellationToken::new()).await?,
             false => worker,
         };

@@ -1,7 +1,7 @@
 //! The sandbox: jailed worker processes, pre-warmed, one per run and never used again.
 //!
-//! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`zygote`] and [`spawn`]
-//! make and reap the processes, [`cgroup`] bounds them together, [`channel`] frames what is said to them, [`exit`] and
+//! [`Sandbox::worker`] hands out a [`Worker`]; dropping it kills its process. [`pool`] keeps some warm, [`zygote`], [`deno`]
+//! and [`spawn`] make and reap the processes, [`cgroup`] bounds them together, [`channel`] frames what is said to them, [`exit`] and
 //! [`calls`] read a worker's end, [`presets`] holds the limits.
 //!
 //! Architecture invariant: agent code is parsed and run in a worker only, never in this process.
@@ -9,6 +9,7 @@
 pub mod calls;
 mod cgroup;
 pub mod channel;
+pub mod deno;
 pub mod exit;
 pub mod pool;
 pub mod presets;
@@ -34,6 +35,11 @@ const ANALYSIS: Duration = Duration::from_secs(5);
 /// Whether an engine's name is that of the host's CPython.
 pub fn is_python(engine: &str) -> bool {
     engine.starts_with("cpython ")
+}
+
+/// Whether an engine's name is that of the host's Deno.
+pub fn is_deno(engine: &str) -> bool {
+    engine.starts_with("deno ")
 }
 
 /// A worker in the hands of one run. Dropping it kills the process; the pool makes a new one.
@@ -69,6 +75,11 @@ impl Worker {
     /// Whether it is an interpreter of the host.
     pub fn is_python(&self) -> bool {
         self.ready.engines.iter().any(|engine| is_python(engine))
+    }
+
+    /// Whether it keeps a Deno.
+    pub fn is_deno(&self) -> bool {
+        self.ready.engines.iter().any(|engine| is_deno(engine))
     }
 
     /// Judges code. May be called more than once, before [`start`](Self::start).

@@ -54,6 +54,7 @@ struct Shared {
     settings: Settings,
     spawn: Arc<dyn Spawn>,
     python: Option<Arc<dyn Spawn>>,
+    deno: Option<Arc<dyn Spawn>>,
     shelf: Mutex<VecDeque<Idle>>,
     places: Arc<Semaphore>,
     nested: Arc<Semaphore>,
@@ -89,16 +90,22 @@ impl Drop for Place {
 impl Sandbox {
     /// A sandbox that makes its workers with `spawn`. Warm ones come once [`Pool`] runs.
     pub fn new(settings: Settings, spawn: Arc<dyn Spawn>) -> Self {
-        Self::with_python(settings, spawn, None)
+        Self::with_engines(settings, spawn, None, None)
     }
 
-    /// The same, with an interpreter for what of Python the workers' own engine cannot run.
-    pub fn with_python(settings: Settings, spawn: Arc<dyn Spawn>, python: Option<Arc<dyn Spawn>>) -> Self {
+    /// The same, with an interpreter for what of Python the workers' own engine cannot run, and a Deno for who asks for it.
+    pub fn with_engines(
+        settings: Settings,
+        spawn: Arc<dyn Spawn>,
+        python: Option<Arc<dyn Spawn>>,
+        deno: Option<Arc<dyn Spawn>>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 settings,
                 spawn,
                 python,
+                deno,
                 shelf: Mutex::default(),
                 places: Arc::new(Semaphore::new(settings.concurrent)),
                 nested: Arc::new(Semaphore::new(settings.concurrent)),
@@ -135,6 +142,24 @@ impl Sandbox {
                 tracing::debug!(why, "no interpreter of the host");
                 worker
             }
+        }
+    }
+
+    /// A Deno in the place of a worker that has run nothing yet.
+    ///
+    /// # Errors
+    /// [`Code::Denied`] where the settings permit none; [`Code::Unavailable`] with what it lacks where it does not start.
+    pub async fn deno(&self, worker: Worker) -> Result<Worker, Refusal> {
+        let Some(deno) = &self.shared.deno else {
+            return Err(Refusal::new(Code::Denied, "the settings permit no Deno")
+                .at("engine")
+                .hint("set sandbox.deno to the program, or leave the engine out"));
+        };
+        match self.shared.start(&**deno).await {
+            Ok(Idle { channel, process, ready, .. }) => Ok(worker.replaced(channel, process, ready)),
+            Err(why) => Err(Refusal::new(Code::Unavailable, format!("Deno runs nothing here: {why}"))
+                .at("engine")
+                .hint("athena sandbox doctor; without namespaces there is no Deno, the built-in engine needs none")),
         }
     }
 
@@ -249,6 +274,8 @@ impl Shared {
                 metrics::histogram!("athena_sandbox_start_seconds").record(begun.elapsed().as_secs_f64());
                 Ok(Idle { channel, process: spawned.process, ready, prepared: Arc::new([]) })
             }
+            // It says what it lacks.
+            Ok(Ok(FromWorker::Log { text, .. })) => Err(text),
             Ok(Ok(_)) => Err("it did not say that it is ready".into()),
             Ok(Err(broken)) => {
                 let exit = spawned.process.end(Duration::from_millis(100)).await;

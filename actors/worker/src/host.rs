@@ -21,6 +21,13 @@ pub(crate) struct Answer {
     clock_ms: u64,
 }
 
+impl Answer {
+    /// Which call, and what came back.
+    pub(crate) fn into_parts(self) -> (u32, Result<String, String>) {
+        (self.call, self.result)
+    }
+}
+
 /// What is being waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Open {
@@ -160,6 +167,16 @@ impl Host {
         self.doomed.is_some()
     }
 
+    /// How long the run may still take.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether an answer is there, or comes within this long.
+    pub(crate) fn ready(&self, patience: Duration) -> bool {
+        !self.arrived.is_empty() || self.link.ready(patience)
+    }
+
     /// Sends the last frame.
     pub(crate) fn done(&mut self, finish: Finish) -> Result<(), LinkError> {
         self.link.send(&FromWorker::Done(Box::new(finish)))
@@ -222,7 +239,8 @@ pub(crate) fn fault(kind: FaultKind, name: &str, message: impl Into<String>) -> 
     Fault { kind, name: name.to_owned(), message: message.into(), line: 0, column: 0, stack: String::new() }
 }
 
-fn timed_out(clock: &str, limit_ms: u64) -> Fault {
+/// The end of a run whose time of this kind is up.
+pub(crate) fn timed_out(clock: &str, limit_ms: u64) -> Fault {
     let message =
         format!("the run used up its {clock} of {limit_ms} ms; do less per run, or raise the limit");
     fault(FaultKind::TimedOut, "TimeoutError", message)

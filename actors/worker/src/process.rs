@@ -23,6 +23,15 @@ pub(crate) fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// CPU time of the processes below this one that have ended.
+pub(crate) fn cpu_time_below() -> Duration {
+    let usage = usage(libc::RUSAGE_CHILDREN);
+    let time = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+    };
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 /// CPU time this process has used.
 pub(crate) fn cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -31,13 +40,17 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// The largest resident set of this process so far, bytes.
+/// The largest resident set so far of this process, or of one below it that has ended, bytes.
 pub(crate) fn peak_memory() -> u64 {
+    let peak = usage(libc::RUSAGE_SELF).ru_maxrss.max(usage(libc::RUSAGE_CHILDREN).ru_maxrss);
+    u64::try_from(peak).unwrap_or(0) << 10
+}
+
+fn usage(whose: libc::c_int) -> libc::rusage {
     // SAFETY: an all-zero rusage is valid, and `getrusage` only writes to it.
-    let usage = unsafe {
+    unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
-        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        libc::getrusage(whose, &raw mut usage);
         usage
-    };
-    u64::try_from(usage.ru_maxrss).unwrap_or(0) << 10
+    }
 }

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "the socket arrives as a bare descriptor")]
 
 use crate::cpython::{self, Interpreter};
+use crate::engines::deno::{self, Deno};
 use crate::engines::monty::Monty;
 use crate::engines::quickjs::{self, QuickJs};
 use crate::engines::{Engine, Outcome};
@@ -11,6 +12,7 @@ use crate::wire::{Link, LinkError};
 use crate::{analysis, memory, process, source, wire, zygote};
 use athena_schemas::wire::{FRAME_MAX, FaultKind, Finish, FromWorker, Job, Language, Ready, ToWorker};
 use std::cell::RefCell;
+use std::io::Read;
 use std::os::fd::FromRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -24,7 +26,9 @@ use std::time::Duration;
 ///   `full`), `--least full|seccomp|none` (the lowest to run code at; `seccomp`. `none` means hostile code is kept in by
 ///   nothing but its language), `--address-space-mb N` (1024), `--cpu-s N` (600), `--zygote yes|no` (`no`; with `yes` the
 ///   process makes workers instead of being one, and descriptor 3 is a socket of packets: see `zygote.rs`), `--python
-///   PROGRAM:PREFIX` (such a zygote that is a CPython).
+///   PROGRAM:PREFIX` (such a zygote that is a CPython), `--deno PROGRAM:LOADER:LIBRARY:…` (a worker that keeps a Deno; it
+///   waits for one byte on its socket first, until it stands where it shall), `--deno-open yes` (with every permission and
+///   global of Deno's: for attacks on its jail).
 /// * Descriptor 3: one end of a Unix stream socketpair. Every other descriptor is closed.
 /// * An empty environment. The worker clears what it finds, but the kernel keeps the first copy readable to its own process.
 /// * A thread to be forked from that lives as long as the worker may: the kernel kills the worker when that thread ends.
@@ -36,7 +40,7 @@ use std::time::Duration;
 /// [`crate::USAGE`]; 128 + N (or by the signal itself below level `full`, or when a zygote made it) when signal N ended it:
 /// SIGKILL and SIGXCPU are a limit, SIGSEGV an engine's failure, SIGSYS (31) a forbidden call that could not be named.
 pub fn main(args: impl Iterator<Item = String>) -> ! {
-    let Some(Asked { plan, zygote, interpreter }) = asked(args) else { process::exit(process::USAGE) };
+    let Some(Asked { plan, zygote, interpreter, deno }) = asked(args) else { process::exit(process::USAGE) };
     memory::end_when_full();
     // An engine that panics must not write: there is nowhere to, and the fault says what happened.
     std::panic::set_hook(Box::new(|_| {}));
@@ -46,14 +50,50 @@ pub fn main(args: impl Iterator<Item = String>) -> ! {
     }
     // Libraries look around when first used (processors, the stack's end in /proc). They must see what is there now.
     let Ok(mut engines) = Engines::warm() else { process::exit(process::JAIL_FAILED) };
+    if let Some(deno) = deno {
+        keep(&plan, &deno, engines);
+    }
     let mut layers = if zygote { zygote::workers(&plan) } else { jail::enter(&plan) };
     jail::shut(&plan, &mut layers);
     if layers.level() < plan.least {
         process::exit(process::JAIL_FAILED);
     }
+    let ready = ready(layers.level().as_str(), &layers, &engines);
     // SAFETY: descriptor 3 is the socket by contract, and nothing else here owns it.
     let link = Link::new(unsafe { UnixStream::from_raw_fd(SOCKET) });
-    serve(link, &mut engines, &layers)
+    serve(link, &mut engines, ready)
+}
+
+/// Runs a worker that keeps a Deno. Where that cannot be held it says why.
+fn keep(plan: &Plan, asked: &deno::Asked, mut engines: Engines) -> ! {
+    // SAFETY: descriptor 3 is the socket by contract, and nothing else here owns it.
+    let mut socket = unsafe { UnixStream::from_raw_fd(SOCKET) };
+    if socket.read_exact(&mut [0]).is_err() {
+        process::exit(0);
+    }
+    let held = Deno::start(plan, asked).and_then(|(mut deno, mut layers)| {
+        deno.shut(plan, &mut layers)?;
+        Ok((deno, layers))
+    });
+    let mut link = Link::new(socket);
+    match held {
+        Ok((deno, layers)) => {
+            engines.deno = Some(deno);
+            let ready = ready(WIDE, &layers, &engines);
+            serve(link, &mut engines, ready)
+        }
+        Err(text) => {
+            let _ = link.send(&FromWorker::Log { level: "error".into(), text });
+            process::exit(process::JAIL_FAILED)
+        }
+    }
+}
+
+/// The level of a jail whose filter forbids by a list, behind namespaces and a root of libraries.
+const WIDE: &str = "wide";
+
+fn ready(level: &str, layers: &Layers, engines: &Engines) -> Ready {
+    Ready { level: level.to_owned(), layers: layers.names(), engines: engines.versions() }
 }
 
 /// What the arguments ask for.
@@ -62,6 +102,7 @@ struct Asked {
     plan: Plan,
     zygote: bool,
     interpreter: Option<Interpreter>,
+    deno: Option<deno::Asked>,
 }
 
 /// Reads the arguments; none where they make no sense.
@@ -77,6 +118,8 @@ fn asked(args: impl Iterator<Item = String>) -> Option<Asked> {
             "--address-space-mb" => plan.address_space = value.parse::<u64>().ok()?.checked_mul(1 << 20)?,
             "--cpu-s" => plan.cpu_s = value.parse().ok()?,
             "--zygote" => asked.zygote = value == "yes",
+            "--deno" => asked.deno = Some(deno::parse(&value)?),
+            "--deno-open" => asked.deno.as_mut()?.open = value == "yes",
             "--python" => asked.interpreter = Some(cpython::parse(&value)?),
             _ => return None,
         }
@@ -88,6 +131,8 @@ fn asked(args: impl Iterator<Item = String>) -> Option<Asked> {
 struct Engines {
     quickjs: QuickJs,
     monty: Monty,
+    /// The host's, in the place of the one for its languages.
+    deno: Option<Deno>,
 }
 
 impl Engines {
@@ -98,7 +143,7 @@ impl Engines {
             .map_err(|fault| fault.message)?;
         // The parser asks where its stack ends, which glibc reads from /proc the first time.
         source::python::parse("warm = [1 + 2 * (3 - f(4))]").map_err(|fault| fault.message)?;
-        Ok(Self { quickjs, monty: Monty::new()? })
+        Ok(Self { quickjs, monty: Monty::new()?, deno: None })
     }
 
     /// Does once, with code of ours, what every run does. A worker is a copy of a process, and the first touch of each page costs
@@ -111,22 +156,24 @@ impl Engines {
     }
 
     fn versions(&self) -> Vec<String> {
-        vec![self.quickjs.version(), self.monty.version()]
+        match &self.deno {
+            Some(deno) => vec![deno.version()],
+            None => vec![self.quickjs.version(), self.monty.version()],
+        }
     }
 
     /// The engine for a job.
     fn choose(&mut self, language: Language) -> &mut dyn Engine {
-        match language {
-            Language::TypeScript | Language::JavaScript => &mut self.quickjs,
-            Language::Python => &mut self.monty,
+        match (language, &mut self.deno) {
+            (Language::Python, _) => &mut self.monty,
+            (_, Some(deno)) => deno,
+            (_, None) => &mut self.quickjs,
         }
     }
 }
 
 /// Answers frames until the job is done or nobody asks any more. Nothing is dropped at the end, it is exited from.
-fn serve(mut link: Link, engines: &mut Engines, layers: &Layers) -> ! {
-    let ready =
-        Ready { level: layers.level().to_string(), layers: layers.names(), engines: engines.versions() };
+fn serve(mut link: Link, engines: &mut Engines, ready: Ready) -> ! {
     let mut reply = link.send(&FromWorker::Ready(ready));
     // Always, and not only while nobody asks: all code begins in the same engine.
     engines.rehearse();
@@ -163,10 +210,11 @@ fn run(link: Link, engines: &mut Engines, job: &Job) -> ! {
     let heap_before = process::peak_memory();
     let host = Rc::new(RefCell::new(Host::new(link, job.limits, job.clock_ms)));
     let (engine, outcome) = execute(engines, job, &host);
+    let used = process::cpu_time().saturating_sub(cpu_before) + process::cpu_time_below();
     let finish = Finish {
         result: outcome.result,
         state: outcome.state,
-        cpu_us: u64::try_from(process::cpu_time().saturating_sub(cpu_before).as_micros()).unwrap_or(u64::MAX),
+        cpu_us: u64::try_from(used.as_micros()).unwrap_or(u64::MAX),
         heap_bytes: process::peak_memory().saturating_sub(heap_before),
         engine,
     };

@@ -88,6 +88,11 @@ impl Link {
         Ok(postcard::from_bytes(&body)?)
     }
 
+    /// Whether something can be read, or can be within this long; also when the other end is gone.
+    pub(crate) fn ready(&self, patience: Duration) -> bool {
+        readable(&self.stream, patience).unwrap_or(false)
+    }
+
     /// Waits until something can be read.
     fn wait(&self, deadline: Instant) -> Result<(), LinkError> {
         loop {

@@ -9,6 +9,7 @@
 
 mod attacks;
 mod coverage;
+mod deno;
 mod javascript;
 mod python;
 mod stride;

@@ -9,10 +9,11 @@ use nix::sys::socket::{
 };
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::io::{IoSlice, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,17 @@ impl Worker {
         Self { link, ready, pid }
     }
 
+    /// Starts one that keeps a Deno, with all that it has for code where `open`; none, and a word, where it is not installed.
+    pub(crate) fn deno(open: bool) -> Option<Self> {
+        let held = deno()?;
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let open = if open { "yes" } else { "no" };
+        let child = spawn(&["--deno", &held, "--deno-open", open], theirs.as_raw_fd());
+        drop(theirs);
+        ours.write_all(&[1]).unwrap();
+        Some(Self::ready(ours, libc::pid_t::try_from(child.id()).unwrap()))
+    }
+
     /// Judges code.
     pub(crate) fn analyze(&mut self, language: Language, code: &str) -> Assessment {
         self.link.send(&ToWorker::Analyze { language, code: code.into() }).unwrap();
@@ -65,6 +77,16 @@ impl Worker {
         // SAFETY: plain waitpid; the process is a child of this one.
         assert_eq!(unsafe { libc::waitpid(self.pid, &raw mut status, 0) }, self.pid);
         ExitStatus::from_raw(status)
+    }
+
+    /// The processes that it started, by their ids.
+    pub(crate) fn children(&self) -> Vec<u32> {
+        let own = format!(" {} ", self.pid);
+        let parent = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest[1..].starts_with(&own));
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        all.filter(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| parent(&stat)))
+            .collect()
     }
 
     /// Ends the process from outside.
@@ -159,6 +181,25 @@ impl Worker {
         let (link, _) = UnixStream::pair().unwrap();
         Self { link: Link::new(link), ready, pid }.wait()
     }
+}
+
+/// The pinned Deno with its loader and libraries, as a worker takes them, where it is installed beside the other outside programs.
+fn deno() -> Option<String> {
+    let clients =
+        Path::new(env!("CARGO_BIN_EXE_athena-worker")).ancestors().nth(2)?.join("clients/node_modules/@deno");
+    let found =
+        std::fs::read_dir(clients).into_iter().flatten().flatten().map(|entry| entry.path().join("deno"));
+    let Some(program) = found.into_iter().find(|program| program.exists()) else {
+        // Past the capture of the test harness.
+        let missing = "Deno is not installed (tests/run clients does): it was NOT tried";
+        writeln!(std::io::stderr(), "{missing}").unwrap();
+        return None;
+    };
+    let told = Command::new(&program).env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let paths = told.split_whitespace().filter(|word| word.starts_with('/'));
+    let (libraries, loader): (Vec<_>, Vec<_>) = paths.partition(|path| !path.contains("/ld-"));
+    Some([vec![program.to_str().unwrap()], loader, libraries].concat().join(":"))
 }
 
 /// The worker's binary with this socket as its descriptor 3.

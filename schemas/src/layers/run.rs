@@ -98,8 +98,18 @@ pub struct Execute {
     pub run: Option<Id>,
     /// Check TypeScript's types first, and run nothing where they do not fit; the settings decide where missing.
     pub check: Option<bool>,
+    /// Runs TypeScript and JavaScript on another engine than the built-in one; none does by itself.
+    pub engine: Option<Engine>,
     /// Lowers the limits; they cannot be raised.
     pub limits: Option<Wanted>,
+}
+
+/// An engine that a request may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The host's Deno, where the settings permit it.
+    Deno,
 }
 
 /// Limits as a request states them. They lower the tier's and never raise them.

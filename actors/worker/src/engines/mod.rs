@@ -1,5 +1,6 @@
 //! The engines behind one trait.
 
+pub(crate) mod deno;
 pub(crate) mod monty;
 pub(crate) mod quickjs;
 pub(crate) mod random;

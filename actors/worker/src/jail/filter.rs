@@ -10,11 +10,12 @@ use seccompiler::{
 };
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::RawFd;
 
 /// The id of the first process of a pid namespace.
 pub(super) const INIT: u32 = 1;
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Compiles and installs a list for this process; what is not on it kills.
 pub(super) fn install(rules: Rules) -> io::Result<()> {
@@ -33,10 +34,44 @@ pub(super) fn apply(program: &BpfProgram) -> io::Result<()> {
     seccompiler::apply_filter(program).map_err(io::Error::other)
 }
 
+/// A list of what may be done.
 fn compile(rules: Rules, otherwise: SeccompAction) -> io::Result<BpfProgram> {
+    compiled(rules, otherwise, SeccompAction::Allow)
+}
+
+/// A list of what is answered this way instead of being done; the rest is another filter's affair.
+pub(super) fn answering(rules: Rules, answer: SeccompAction) -> io::Result<BpfProgram> {
+    compiled(rules, SeccompAction::Allow, answer)
+}
+
+fn compiled(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> io::Result<BpfProgram> {
     let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
-    let filter = SeccompFilter::new(rules, otherwise, SeccompAction::Allow, arch);
+    let filter = SeccompFilter::new(rules, otherwise, listed, arch);
     filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)
+}
+
+/// What a worker may do that keeps an engine in a process of its own: what any worker may, and with that process and the
+/// descriptors that lead to it what its keeping needs.
+pub(super) fn keeper(
+    own: u32,
+    engine: libc::pid_t,
+    link: RawFd,
+    reads: [RawFd; 2],
+) -> io::Result<BpfProgram> {
+    let mut rules = worker(own)?;
+    let fd = |fd: RawFd| dword(0, Is::Eq, fd as u64);
+    for call in [libc::SYS_read, libc::SYS_write, libc::SYS_recvfrom, libc::SYS_sendto] {
+        rules.entry(call).or_default().push(rule([fd(link)])?);
+    }
+    for read in reads {
+        for call in [libc::SYS_read, libc::SYS_recvfrom, libc::SYS_pread64] {
+            rules.entry(call).or_default().push(rule([fd(read)])?);
+        }
+    }
+    for call in [libc::SYS_kill, libc::SYS_wait4, libc::SYS_prlimit64] {
+        rules.entry(call).or_default().push(rule([dword(0, Is::Eq, engine as u64)])?);
+    }
+    compile(rules, SeccompAction::Trap)
 }
 
 /// What a worker with this process id may do.
@@ -92,15 +127,10 @@ pub(super) fn interpreter(init: bool) -> io::Result<Vec<String>> {
         // Its own id is not known yet, and 1 is somebody else.
         may.remove(&libc::SYS_tgkill);
     }
-    let arch = TargetArch::try_from(std::env::consts::ARCH).map_err(io::Error::other)?;
     let denied = SeccompAction::Errno(libc::EACCES as u32);
-    let answered = |rules, answer| -> io::Result<BpfProgram> {
-        let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch);
-        filter.map_err(io::Error::other)?.try_into().map_err(io::Error::other)
-    };
     let programs = [
-        answered(not, denied)?,
-        answered(network, SeccompAction::Trap)?,
+        answering(not, denied)?,
+        answering(network, SeccompAction::Trap)?,
         // The last one forbids to install another.
         compile(may, SeccompAction::KillProcess)?,
     ];

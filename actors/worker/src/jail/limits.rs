@@ -12,11 +12,13 @@ pub(super) fn check(result: impl Into<i64>) -> io::Result<()> {
 /// Closes everything but the socket, standard streams included.
 pub(super) fn keep_only_socket() -> io::Result<()> {
     let below = SOCKET as libc::c_uint - 1;
-    for (first, last) in [(0, below), (SOCKET as libc::c_uint + 1, libc::c_uint::MAX)] {
-        // SAFETY: closing descriptors; no object of ours owns one, the socket is not opened yet.
-        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
-    }
-    Ok(())
+    close_range(0, below).and_then(|()| close_range(SOCKET as libc::c_uint + 1, libc::c_uint::MAX))
+}
+
+/// Closes descriptors, those that objects of ours own included: for a process that is about to become another program.
+pub(super) fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
+    // SAFETY: closing descriptors; no object of ours uses one of these again.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
 }
 
 /// No variable of the server's reaches an engine; the time zone is UTC, spelt so that no file is read for it.
@@ -93,6 +95,24 @@ pub(super) fn restrict(address_space: u64, cpu_s: u64) -> io::Result<()> {
     set(libc::RLIMIT_MEMLOCK, 0)?;
     set(libc::RLIMIT_MSGQUEUE, 0)?;
     set(libc::RLIMIT_NPROC, 0)
+}
+
+/// What can be bounded of an engine that reserves more address space than there is memory, and that has threads.
+pub(super) fn restrict_engine(cpu_s: u64) -> io::Result<()> {
+    const FILES: u64 = 64;
+    set(libc::RLIMIT_CPU, cpu_s)?;
+    set(libc::RLIMIT_NOFILE, FILES)?;
+    set(libc::RLIMIT_FSIZE, 0)?;
+    set(libc::RLIMIT_CORE, 0)?;
+    set(libc::RLIMIT_MEMLOCK, 0)?;
+    set(libc::RLIMIT_MSGQUEUE, 0)
+}
+
+/// Lowers the CPU limit of another process of this one's.
+pub(super) fn lower_cpu_of(pid: libc::pid_t, seconds: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds };
+    // SAFETY: `limit` is a valid rlimit, and the old one is not asked for.
+    check(unsafe { libc::prlimit(pid, libc::RLIMIT_CPU, &raw const limit, std::ptr::null_mut()) })
 }
 
 /// Lowers the CPU limit; it cannot be raised again.

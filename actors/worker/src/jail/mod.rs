@@ -10,10 +10,13 @@
 
 mod ends;
 mod filter;
+mod held;
 mod limits;
 mod namespaces;
+mod wide;
 
 use crate::process;
+pub(crate) use held::{Held, Program};
 use namespaces::Forked;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};

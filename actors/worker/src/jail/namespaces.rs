@@ -119,6 +119,34 @@ pub(super) fn fork_sibling(init: bool) -> io::Result<Forked> {
 
 /// Replaces the root by an empty, read-only file system; the old one is gone, not merely hidden.
 pub(super) fn empty_root() -> io::Result<()> {
+    let (spot, inert) = lay_root("size=4k,nr_inodes=2,mode=0555")?;
+    take_root(spot, inert)
+}
+
+/// The same with a root that holds these files and nothing else: the loader of programs at its own path, libraries in `/lib`.
+pub(super) fn library_root(loader: &Path, libraries: &[PathBuf]) -> io::Result<()> {
+    let (spot, inert) = lay_root("size=64k,nr_inodes=64,mode=0755")?;
+    let none = None::<&str>;
+    let below = |path: &Path| Path::new(spot).join(path.strip_prefix("/").unwrap_or(path));
+    let named =
+        libraries.iter().filter_map(|file| Some((file, below(Path::new("lib")).join(file.file_name()?))));
+    for (file, place) in named.chain([(&loader.to_owned(), below(loader))]) {
+        fs::create_dir_all(place.parent().unwrap_or(&place))?;
+        fs::File::create(&place)?;
+        mount(Some(file), &place, none, MsFlags::MS_BIND, none)?;
+        // Nobody here could write to them anyway: a mount with locked flags may refuse.
+        let flags = MsFlags::MS_REMOUNT
+            | MsFlags::MS_BIND
+            | MsFlags::MS_RDONLY
+            | MsFlags::MS_NOSUID
+            | MsFlags::MS_NODEV;
+        let _ = mount(none, &place, none, flags, none);
+    }
+    take_root(spot, inert)
+}
+
+/// A new file system where the root is to be, with these options.
+fn lay_root(options: &str) -> io::Result<(&'static str, MsFlags)> {
     let none = None::<&str>;
     let inert = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -126,7 +154,13 @@ pub(super) fn empty_root() -> io::Result<()> {
         .into_iter()
         .find(|path| fs::metadata(path).is_ok_and(|it| it.is_dir()));
     let spot = spot.ok_or(io::ErrorKind::NotFound)?;
-    mount(Some("tmpfs"), spot, Some("tmpfs"), inert, Some("size=4k,nr_inodes=2,mode=0555"))?;
+    mount(Some("tmpfs"), spot, Some("tmpfs"), inert, Some(options))?;
+    Ok((spot, inert))
+}
+
+/// Makes it the root.
+fn take_root(spot: &str, inert: MsFlags) -> io::Result<()> {
+    let none = None::<&str>;
     unistd::chdir(spot)?;
     // Stacked onto itself, the old root lies on top of the new one and is taken off.
     unistd::pivot_root(".", ".")?;
@@ -134,4 +168,14 @@ pub(super) fn empty_root() -> io::Result<()> {
     unistd::chdir("/")?;
     mount(none, "/", none, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | inert, none)?;
     Ok(())
+}
+
+/// A copy of this process that is process 1 of a pid namespace of its own.
+pub(super) fn fork_init() -> io::Result<Forked> {
+    unshare(CloneFlags::CLONE_NEWPID)?;
+    // SAFETY: the process has one thread, so the child finds no lock held.
+    Ok(match unsafe { unistd::fork() }? {
+        ForkResult::Child => Forked::Child,
+        ForkResult::Parent { child } => Forked::Parent(child.as_raw()),
+    })
 }

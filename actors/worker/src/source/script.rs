@@ -19,6 +19,7 @@ use oxc_parser::{ParseOptions, Parser};
 use oxc_semantic::{ScopeFlags, SemanticBuilder};
 use oxc_span::{GetSpan, SPAN, SourceType};
 use oxc_transformer::{TransformOptions, Transformer};
+use std::ops::Range;
 use std::path::Path;
 
 /// What QuickJS gets: a module, and the way back from its places to the agent's.
@@ -78,6 +79,37 @@ pub fn emit_module(text: &str) -> Result<Emitted, Fault> {
     let allocator = Allocator::default();
     let program = stripped(&allocator, Language::TypeScript, text)?;
     Ok(print(&program, text))
+}
+
+/// What an emitted module imports: the literals that name the modules, quotes included, with what they say; and the place (line
+/// and column from 1) of the first import that is an expression.
+pub fn imports(code: &str) -> Imports {
+    let allocator = Allocator::default();
+    let parsed = Parser::new(&allocator, code, SourceType::mjs()).parse();
+    let record = parsed.module_record;
+    let mut named: Vec<(Range<usize>, String)> = Vec::new();
+    for (name, places) in &record.requested_modules {
+        named.extend(
+            places.iter().map(|at| (at.span.start as usize..at.span.end as usize, name.as_str().to_owned())),
+        );
+    }
+    named.sort_by_key(|(at, _)| at.start);
+    let dynamic = record.dynamic_imports.iter().map(|import| import.span.start as usize).min();
+    let dynamic = dynamic.map(|offset| {
+        let before = code.get(..offset).unwrap_or_default();
+        let column = before.rsplit('\n').next().map_or(0, |line| line.encode_utf16().count());
+        (before.matches('\n').count() as u32 + 1, column as u32 + 1)
+    });
+    Imports { named, dynamic }
+}
+
+/// The imports of an emitted module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imports {
+    /// Statements, in their order.
+    pub named: Vec<(Range<usize>, String)>,
+    /// The first expression.
+    pub dynamic: Option<(u32, u32)>,
 }
 
 /// Parses, checks redeclarations and the like, and strips types.
@@ -272,6 +304,16 @@ fn diagnosed(text: &str, error: &oxc_diagnostics::OxcDiagnostic) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn imports_are_found_in_what_was_emitted() {
+        let code = "import a from \"/a.ts\";\nimport '/b.ts';\nexport * from '/a.ts';\nf('ü', import(x));\nimport.meta.url";
+        let found = imports(code);
+        let said: Vec<_> = found.named.iter().map(|(at, name)| (&code[at.clone()], name.as_str())).collect();
+        assert_eq!(said, [("\"/a.ts\"", "/a.ts"), ("'/b.ts'", "/b.ts"), ("'/a.ts'", "/a.ts")]);
+        assert_eq!(found.dynamic, Some((4, 8)));
+        assert_eq!(imports("f(import.meta)"), Imports { named: Vec::new(), dynamic: None });
+    }
 
     #[test]
     fn the_emitted_form_maps_back() {

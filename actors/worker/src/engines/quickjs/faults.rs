@@ -10,11 +10,11 @@ use std::rc::Rc;
 
 /// The emitted modules of a run, by name.
 #[derive(Clone, Default)]
-pub(super) struct Places(Rc<RefCell<BTreeMap<String, Emitted>>>);
+pub(in crate::engines) struct Places(Rc<RefCell<BTreeMap<String, Emitted>>>);
 
 impl Places {
     /// Remembers how a module's places map back.
-    pub(super) fn add(&self, module: &str, mut emitted: Emitted) {
+    pub(in crate::engines) fn add(&self, module: &str, mut emitted: Emitted) {
         emitted.code = String::new();
         self.0.borrow_mut().insert(module.to_owned(), emitted);
     }
@@ -59,13 +59,13 @@ pub(super) fn caught<'js>(
 }
 
 /// The heap was full.
-fn out_of_memory() -> Fault {
+pub(in crate::engines) fn out_of_memory() -> Fault {
     let message = "the run filled its heap; hold less at once, or raise limits.memory_mb";
     fault(FaultKind::OutOfMemory, "MemoryError", message)
 }
 
 /// Finds the agent's places in a stack.
-fn placed(name: String, message: String, stack: &str, places: &Places) -> Fault {
+pub(in crate::engines) fn placed(name: String, message: String, stack: &str, places: &Places) -> Fault {
     if name == "InternalError" && message.contains("out of memory") {
         return out_of_memory();
     }

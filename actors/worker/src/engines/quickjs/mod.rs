@@ -4,9 +4,9 @@
 //! and starts the emitted module, and then alternates: run every job that is ready, then hand over exactly one answer. So
 //! what the code observes is a function of the frames, whatever promises race.
 
-mod faults;
-mod modules;
-mod natives;
+pub(super) mod faults;
+pub(super) mod modules;
+pub(super) mod natives;
 
 pub(super) use natives::operation;
 
@@ -21,11 +21,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// The module name of the agent's code, as stacks show it.
-const MAIN: &str = "run.ts";
+pub(super) const MAIN: &str = "run.ts";
 /// Native stack that one run may use, bytes; the main thread has more.
 const STACK: usize = 4 << 20;
 /// Checks of the interrupt handler between two looks at the clocks.
 const CHECKS_PER_LOOK: u32 = 4;
+
+/// What makes of plain functions what agent code finds, each the text of a function; another engine of the language has the same.
+pub(super) const BRIDGE: &str = include_str!("bridge.js");
+pub(super) const CONSOLE: &str = include_str!("console.js");
+pub(super) const CRYPTO: &str = include_str!("crypto.js");
 
 /// What an engine rehearses: a little of what runs usually do.
 pub(crate) const REHEARSAL: &str = "const xs: number[] = [1, 2, 3];\n\
@@ -115,10 +120,11 @@ impl QuickJs {
 /// Evaluates the bridge and keeps its functions.
 fn install(ctx: &Ctx<'_>, door: &Door, tools: &natives::Tools) -> rquickjs::Result<Bridge> {
     let native = natives::object(ctx, door, tools)?;
-    let inspect: Value<'_> = evaluate(ctx, include_str!("console.js"))?.call((native.clone(),))?;
+    let inspect: Value<'_> = evaluate(ctx, CONSOLE)?.call((native.clone(),))?;
     native.set("inspect", inspect)?;
     evaluate(ctx, include_str!("web.js"))?.call::<_, ()>((native.clone(),))?;
-    let bridge: Object<'_> = evaluate(ctx, include_str!("bridge.js"))?.call((native,))?;
+    evaluate(ctx, CRYPTO)?.call::<_, ()>((native.clone(),))?;
+    let bridge: Object<'_> = evaluate(ctx, BRIDGE)?.call((native,))?;
     let keep =
         |name: &str| Ok::<_, rquickjs::Error>(Persistent::save(ctx, bridge.get::<_, Function<'_>>(name)?));
     Ok(Bridge {

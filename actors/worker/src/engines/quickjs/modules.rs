@@ -2,6 +2,7 @@
 
 use super::Door;
 use super::faults::Places;
+use crate::engines::SharedHost;
 use crate::source::script;
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
@@ -27,7 +28,7 @@ impl Resolver for Resolve {
 }
 
 /// The virtual path `name` means inside module `base`, or why there is none.
-fn resolve(base: &str, name: &str) -> std::result::Result<String, String> {
+pub(in crate::engines) fn resolve(base: &str, name: &str) -> std::result::Result<String, String> {
     if name.contains('\0') || name.len() > 512 {
         return Err("an import names no file: its path is too long or holds a NUL".into());
     }
@@ -72,31 +73,30 @@ impl Load {
     pub(super) fn new(door: Door, places: Places) -> Self {
         Self { door, places }
     }
+}
 
-    /// The source of a virtual file. Answers to other calls that arrive meanwhile keep their order.
-    fn fetch(&self, path: &str) -> std::result::Result<String, String> {
-        let host = self.door.host().ok_or("no run is open")?;
-        let mut host = host.borrow_mut();
-        let params = serde_json::json!({ "path": path }).to_string();
-        let answer = host
-            .call("files/module".into(), params, String::new())
-            .and_then(|call| host.wait_for(call))
-            .map_err(|fault| fault.message)?;
-        let read = |json: &str| serde_json::from_str::<Value>(json).unwrap_or(Value::Null);
-        match answer.result {
-            Ok(json) => match read(&json) {
-                Value::String(source) => Ok(source),
-                Value::Object(mut file) => match file.remove("source") {
-                    Some(Value::String(source)) => Ok(source),
-                    _ => Err(format!("{path} holds no source")),
-                },
+/// The source of a virtual file. Answers to other calls that arrive meanwhile keep their order.
+pub(in crate::engines) fn fetch(host: &SharedHost, path: &str) -> std::result::Result<String, String> {
+    let mut host = host.borrow_mut();
+    let params = serde_json::json!({ "path": path }).to_string();
+    let answer = host
+        .call("files/module".into(), params, String::new())
+        .and_then(|call| host.wait_for(call))
+        .map_err(|fault| fault.message)?;
+    let read = |json: &str| serde_json::from_str::<Value>(json).unwrap_or(Value::Null);
+    match answer.result {
+        Ok(json) => match read(&json) {
+            Value::String(source) => Ok(source),
+            Value::Object(mut file) => match file.remove("source") {
+                Some(Value::String(source)) => Ok(source),
                 _ => Err(format!("{path} holds no source")),
             },
-            Err(json) => Err(read(&json).get("message").and_then(Value::as_str).map_or_else(
-                || format!("cannot import {path}"),
-                |message| format!("cannot import {path}: {message}"),
-            )),
-        }
+            _ => Err(format!("{path} holds no source")),
+        },
+        Err(json) => Err(read(&json).get("message").and_then(Value::as_str).map_or_else(
+            || format!("cannot import {path}"),
+            |message| format!("cannot import {path}: {message}"),
+        )),
     }
 }
 
@@ -107,7 +107,9 @@ impl Loader for Load {
         path: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
-        let source = self.fetch(path).map_err(|message| Exception::throw_message(ctx, &message))?;
+        let source = (self.door.host().ok_or_else(|| "no run is open".to_owned()))
+            .and_then(|host| fetch(&host, path))
+            .map_err(|message| Exception::throw_message(ctx, &message))?;
         let emitted = script::emit_module(&source).map_err(|fault| {
             let message = format!("{path}:{}:{}: {}", fault.line, fault.column, fault.message);
             Exception::throw_syntax(ctx, &message)

@@ -14,7 +14,7 @@ use url::Url;
 
 /// The tools of a run and its randomness.
 #[derive(Clone, Default)]
-pub(super) struct Tools(Rc<RefCell<Loaded>>);
+pub(in crate::engines) struct Tools(Rc<RefCell<Loaded>>);
 
 #[derive(Default)]
 struct Loaded {
@@ -25,7 +25,7 @@ struct Loaded {
 
 impl Tools {
     /// Takes over a job's namespaces.
-    pub(super) fn load(&self, namespaces: &[Namespace]) {
+    pub(in crate::engines) fn load(&self, namespaces: &[Namespace]) {
         let trees: Vec<Json> = namespaces
             .iter()
             .map(|space| serde_json::json!({ "name": space.name, "tree": tree(&space.members) }))
@@ -38,17 +38,17 @@ impl Tools {
     }
 
     /// Takes over a job's seed.
-    pub(super) fn seed(&self, seed: [u8; 32]) {
+    pub(in crate::engines) fn seed(&self, seed: [u8; 32]) {
         self.0.borrow_mut().random = Some((Stream::new(&seed, "math"), Stream::new(&seed, "crypto")));
     }
 
     /// The namespaces as the bridge reads them, JSON.
-    pub(super) fn tree(&self) -> String {
+    pub(in crate::engines) fn tree(&self) -> String {
         self.0.borrow().tree.clone()
     }
 
     /// Says what a name that does not exist probably meant.
-    fn missing(&self, path: &str, name: &str) -> String {
+    pub(in crate::engines) fn missing(&self, path: &str, name: &str) -> String {
         let wanted = format!("{path}.{name}");
         let loaded = self.0.borrow();
         let near = nearest_tools(&wanted, &loaded.names);
@@ -61,7 +61,7 @@ impl Tools {
     }
 
     /// Names the right call where the code used a tool as if it were a plain function.
-    pub(super) fn explain(&self, mut fault: Fault) -> Fault {
+    pub(in crate::engines) fn explain(&self, mut fault: Fault) -> Fault {
         let unknown = fault.message.strip_suffix(" is not defined").map(str::to_owned);
         if let ("ReferenceError", Some(name)) = (fault.name.as_str(), unknown) {
             let loaded = self.0.borrow();
@@ -73,11 +73,13 @@ impl Tools {
         fault
     }
 
-    fn random(&self) -> f64 {
+    /// The next number in [0, 1).
+    pub(in crate::engines) fn random(&self) -> f64 {
         self.0.borrow_mut().random.as_mut().map_or(0.0, |(math, _)| math.next_f64())
     }
 
-    fn random_bytes(&self, length: u32) -> Vec<u8> {
+    /// The next bytes, at most 65,536.
+    pub(in crate::engines) fn random_bytes(&self, length: u32) -> Vec<u8> {
         let mut bytes = vec![0; length.min(65_536) as usize];
         if let Some((_, crypto)) = self.0.borrow_mut().random.as_mut() {
             crypto.fill(&mut bytes);

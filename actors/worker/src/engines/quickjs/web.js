@@ -1,4 +1,4 @@
-// What code written for a browser or a server expects to find: encoders, URLs, structuredClone, random ids.
+// What code written for a browser or a server expects to find: encoders, URLs, structuredClone.
 // None of it reaches outside. The parsers behind URL are the server's own (crate `url`), so both agree on what a URL is.
 (function (native) {
   "use strict";
@@ -102,26 +102,6 @@
     }
     return out;
   });
-
-  // ---- Random ids from the run's seed ----------------------------------------------------------------------------------
-
-  const crypto = {
-    getRandomValues(array) {
-      const integers = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array, BigInt64Array, BigUint64Array];
-      if (!integers.some((type) => array instanceof type)) throw new TypeError("getRandomValues takes an integer array");
-      if (array.byteLength > 65536) throw new DOMException("getRandomValues fills at most 65536 bytes", "QuotaExceededError");
-      new Uint8Array(array.buffer, array.byteOffset, array.byteLength).set(native.randomBytes(array.byteLength));
-      return array;
-    },
-    randomUUID() {
-      const bytes = native.randomBytes(16);
-      bytes[6] = (bytes[6] & 15) | 64;
-      bytes[8] = (bytes[8] & 63) | 128;
-      const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-      return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-    },
-  };
-  expose("crypto", Object.freeze(crypto));
 
   // ---- URL -------------------------------------------------------------------------------------------------------------
 
