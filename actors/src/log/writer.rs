@@ -25,7 +25,7 @@ const GROUP_EVENTS_MAX: usize = 512;
 /// … or this many bytes of payload, whichever comes first.
 const GROUP_BYTES_MAX: usize = 1 << 20;
 /// Heads of streams kept in memory; beyond it, all are forgotten and read again.
-const STREAMS_MAX: usize = 65_536;
+const STREAMS_MAX: usize = 16_384;
 /// The anchor is synced at most this long after it was written.
 const ANCHOR_SYNC: Duration = Duration::from_secs(1);
 

@@ -23,6 +23,12 @@ pub(crate) struct Settings {
     /// Runs in a row, to see what grows.
     #[arg(long, default_value_t = 10_000)]
     pub row: usize,
+    /// After how many of these its memory is noted.
+    #[arg(long, default_value_t = 2_000)]
+    pub sample: usize,
+    /// Nothing but the runs in a row.
+    #[arg(long)]
+    pub row_only: bool,
     /// Runs at once.
     #[arg(long, default_value_t = 64)]
     pub concurrent: usize,
@@ -63,6 +69,15 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         figures.insert(name.into(), json!((value * 1000.0).round() / 1000.0));
     };
 
+    if settings.row_only {
+        let house = House::open(4).await?;
+        house.in_a_row(settings, &mut note).await?;
+        house.close().await?;
+        if settings.json {
+            println!("{}", Value::Object(figures));
+        }
+        return Ok(());
+    }
     let athena = settings.athena.clone().map_or_else(front::beside, Ok)?;
     front::measure(settings.runs, &athena, settings.peers.as_deref(), &mut note)?;
 
@@ -129,16 +144,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     note("concurrent_runs_per_s", rate);
     note("concurrent_errors", errors as f64);
 
-    let before = House::usage()?;
-    for n in 0..settings.row {
-        let outcome = house.execute("return 'hello'").await?;
-        ensure!(outcome["value"] == "hello", "run {n}: {outcome}");
-    }
-    house.rest().await;
-    let after = House::usage()?;
-    note("row_rss_growth_mb", (after.rss_kb as f64 - before.rss_kb as f64) / 1024.0);
-    note("row_descriptors_growth", after.descriptors as f64 - before.descriptors as f64);
-    note("row_zombies", after.zombies as f64);
+    house.in_a_row(settings, &mut note).await?;
     house.close().await?;
 
     let cold = House::open(0).await?;
@@ -182,6 +188,8 @@ struct House {
 /// What a process holds.
 struct Usage {
     rss_kb: u64,
+    /// Of that, what is not a file's.
+    anonymous_kb: u64,
     descriptors: usize,
     zombies: usize,
 }
@@ -240,9 +248,35 @@ impl House {
         Ok((runs as f64 / begun.elapsed().as_secs_f64(), errors))
     }
 
+    /// Many runs, one after the other: what the process holds on the way, and more at the end than at the beginning.
+    async fn in_a_row(&self, settings: &Settings, mut note: impl FnMut(&str, f64)) -> anyhow::Result<()> {
+        self.execute("return 'hello'").await?;
+        let before = Self::usage()?;
+        for n in 1..=settings.row {
+            let outcome = self.execute("return 'hello'").await?;
+            ensure!(outcome["value"] == "hello", "run {n}: {outcome}");
+            if n.is_multiple_of(settings.sample.max(1)) {
+                let now = Self::usage()?;
+                note(&format!("row_{n}_rss_mb"), now.rss_kb as f64 / 1024.0);
+                note(&format!("row_{n}_anonymous_mb"), now.anonymous_kb as f64 / 1024.0);
+            }
+        }
+        self.rest().await;
+        let after = Self::usage()?;
+        let growth = |after: u64, before: u64| (after as f64 - before as f64) / 1024.0;
+        note("row_rss_growth_mb", growth(after.rss_kb, before.rss_kb));
+        note("row_anonymous_growth_mb", growth(after.anonymous_kb, before.anonymous_kb));
+        note("row_descriptors_growth", after.descriptors as f64 - before.descriptors as f64);
+        note("row_zombies", after.zombies as f64);
+        Ok(())
+    }
+
     fn usage() -> anyhow::Result<Usage> {
         let status = std::fs::read_to_string("/proc/self/status")?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+        let kb = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            Ok(line.with_context(|| name.to_owned())?.trim().trim_end_matches(" kB").parse()?)
+        };
         let me = std::process::id().to_string();
         let zombies = std::fs::read_dir("/proc")?
             .flatten()
@@ -251,7 +285,8 @@ impl House {
             .filter(|rest| rest.starts_with(&format!("Z {me} ")))
             .count();
         Ok(Usage {
-            rss_kb: rss.trim().trim_end_matches(" kB").parse()?,
+            rss_kb: kb("VmRSS")?,
+            anonymous_kb: kb("RssAnon")?,
             descriptors: std::fs::read_dir("/proc/self/fd")?.count(),
             zombies,
         })

@@ -28,6 +28,11 @@ pub(crate) const CAPS: Caps = Caps {
 /// Journals are kept below this many bytes (fjall's minimum): a start after a crash reads them all.
 const JOURNAL_MAX: u64 = 64 << 20;
 
+/// Bytes that the log, and each of its indexes, keeps in memory before it writes them out. The engine's own 64 MiB for each would
+/// let a server that only runs grow to hundreds of megabytes.
+const LOG_MEMTABLE: u64 = 16 << 20;
+const INDEX_MEMTABLE: u64 = 4 << 20;
+
 /// Blocks of the log are large, because it is mostly read in order.
 const LOG_BLOCK: u32 = 16 << 10;
 
@@ -68,10 +73,12 @@ impl Disk {
             KeyspaceCreateOptions::default()
                 .expect_point_read_hits(true)
                 .data_block_size_policy(fjall::config::BlockSizePolicy::all(LOG_BLOCK))
+                .max_memtable_size(LOG_MEMTABLE)
         })?;
-        let streams = keyspace("stm", KeyspaceCreateOptions::default)?;
-        let ids = keyspace("ids", KeyspaceCreateOptions::default)?;
-        let meta = keyspace("meta", KeyspaceCreateOptions::default)?;
+        let index = || KeyspaceCreateOptions::default().max_memtable_size(INDEX_MEMTABLE);
+        let streams = keyspace("stm", index)?;
+        let ids = keyspace("ids", index)?;
+        let meta = keyspace("meta", index)?;
         let blobs = Blobs::new(folder.join("blobs"));
         Ok(Self { folder: folder.into(), database, log, streams, ids, meta, blobs })
     }
