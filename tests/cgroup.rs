@@ -15,7 +15,8 @@ fn store() -> Option<Store> {
     if !doctor.contains("cgroup-run") {
         // Past the capture of the test harness.
         let missing = "control groups cannot be made here: a worker in one was NOT tried";
-        writeln!(std::io::stderr(), "{missing}").unwrap();
+        let mut told = std::io::stderr();
+        writeln!(told, "{missing}").unwrap();
         return None;
     }
     Some(store)

@@ -14,7 +14,8 @@ fn installed() -> Option<PathBuf> {
     if program.is_none() {
         // Past the capture of the test harness.
         let missing = "Deno is not installed (tests/run clients does): it was NOT tried";
-        writeln!(std::io::stderr(), "{missing}").unwrap();
+        let mut told = std::io::stderr();
+        writeln!(told, "{missing}").unwrap();
     }
     program
 }

@@ -242,7 +242,8 @@ mod tests {
         if made.is_none() {
             // Past the capture of the test harness.
             let missing = "control groups cannot be made here: they were NOT tried";
-            writeln!(std::io::stderr(), "{missing}").unwrap();
+            let mut told = std::io::stderr();
+            writeln!(told, "{missing}").unwrap();
         }
         made
     }

@@ -52,6 +52,7 @@ impl Worker {
     }
 
     /// Starts one that keeps a Deno, with all that it has for code where `open`; none, and a word, where it is not installed.
+    #[expect(clippy::zombie_processes, reason = "it is reaped by its id, as a copy is: `wait`")]
     pub(crate) fn deno(open: bool) -> Option<Self> {
         let held = deno()?;
         let (mut ours, theirs) = UnixStream::pair().unwrap();
@@ -192,7 +193,8 @@ fn deno() -> Option<String> {
     let Some(program) = found.into_iter().find(|program| program.exists()) else {
         // Past the capture of the test harness.
         let missing = "Deno is not installed (tests/run clients does): it was NOT tried";
-        writeln!(std::io::stderr(), "{missing}").unwrap();
+        let mut told = std::io::stderr();
+        writeln!(told, "{missing}").unwrap();
         return None;
     };
     let told = Command::new(&program).env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
