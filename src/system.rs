@@ -394,6 +394,11 @@ impl System {
         {
             tracing::warn!("some parts did not end in time");
         }
+        // Nobody writes any more, so the next opening need not replay what the read models have.
+        let library = self.read_side.library.clone();
+        if let Ok(Err(error)) = blocking(move || library.store.write_out()).await {
+            tracing::warn!(%error, "the read models were not written out; the next start replays their journal");
+        }
         if let Err(error) = self.log.close().await {
             tracing::warn!(%error, "the log did not close cleanly; the next start looks it over");
         }

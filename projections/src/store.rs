@@ -4,6 +4,7 @@
 //!
 //! A read model implements [`Fold`]; [`Rows`] makes a [`Projection`] of it.
 
+use crate::written_out;
 use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::ports::{Projection, ProjectionError, Recorded};
@@ -13,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ type Memory = Arc<RwLock<BTreeMap<(u32, Vec<u8>), Vec<u8>>>>;
 
 #[derive(Clone)]
 enum Backend {
-    Disk(Database),
+    Disk(Database, PathBuf),
     Memory(Memory),
 }
 
@@ -72,12 +73,16 @@ impl Store {
     /// # Errors
     /// When the folder cannot be written, or another process has it open.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        // Where the note cannot be read, the engine replays.
+        if let Err(error) = written_out::empty_journal(folder) {
+            tracing::debug!(%error, "the read side's journal stays");
+        }
         let database = Database::builder(folder)
             .max_journaling_size(64 << 20)
             .cache_size(32 << 20)
             .open()
             .map_err(StoreError::of)?;
-        Ok(Self { backend: Backend::Disk(database), tables: Arc::default() })
+        Ok(Self { backend: Backend::Disk(database, folder.into()), tables: Arc::default() })
     }
 
     /// A database in memory, for tests and time travel.
@@ -95,7 +100,7 @@ impl Store {
             return Ok(table.clone());
         }
         let rows = match &self.backend {
-            Backend::Disk(database) => {
+            Backend::Disk(database, _) => {
                 let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE);
                 TableRows::Disk(database.keyspace(name, options).map_err(StoreError::of)?)
             }
@@ -117,9 +122,32 @@ impl Store {
     /// When the disk fails.
     pub fn persist(&self) -> Result<(), StoreError> {
         match &self.backend {
-            Backend::Disk(database) => database.persist(PersistMode::SyncData).map_err(StoreError::of),
+            Backend::Disk(database, _) => database.persist(PersistMode::SyncData).map_err(StoreError::of),
             Backend::Memory(_) => Ok(()),
         }
+    }
+
+    /// Writes everything out of memory, for an end after which the next opening has nothing to replay. Nothing may write
+    /// meanwhile; what is written afterwards is safe all the same.
+    ///
+    /// # Errors
+    /// When the disk fails or is full, or the engine does not get there in time: the next opening then replays.
+    pub fn write_out(&self) -> Result<(), StoreError> {
+        let Backend::Disk(database, folder) = &self.backend else { return Ok(()) };
+        let all: Vec<Keyspace> = database
+            .list_keyspace_names()
+            .iter()
+            .map(|name| database.keyspace(name, KeyspaceCreateOptions::default).map_err(StoreError::of))
+            .collect::<Result<_, _>>()?;
+        for keyspace in &all {
+            keyspace.rotate_memtable().map_err(StoreError::of)?;
+        }
+        let deadline = Instant::now() + WRITE_OUT_PATIENCE;
+        while all.iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {
+            database.persist(PersistMode::Buffer).map_err(StoreError::of)?;
+            in_time(deadline)?;
+        }
+        written_out::note(folder).map_err(StoreError::of)
     }
 
     /// Rewrites all files so that what was removed or replaced is in none of them. The engine begins a new journal only
@@ -128,7 +156,7 @@ impl Store {
     /// # Errors
     /// When the disk fails or is full, or the engine does not get there in time.
     pub fn scrub(&self) -> Result<(), StoreError> {
-        let Backend::Disk(database) = &self.backend else { return Ok(()) };
+        let Backend::Disk(database, _) = &self.backend else { return Ok(()) };
         let ballast = database.keyspace("ballast", KeyspaceCreateOptions::default).map_err(StoreError::of)?;
         let mut keyspaces = vec![ballast.clone()];
         for table in self.tables.lock().unwrap_or_else(PoisonError::into_inner).values() {
@@ -169,7 +197,7 @@ impl Store {
     /// Bytes on disk; 0 in memory.
     pub fn disk_bytes(&self) -> u64 {
         match &self.backend {
-            Backend::Disk(database) => database.disk_space().unwrap_or(0),
+            Backend::Disk(database, _) => database.disk_space().unwrap_or(0),
             Backend::Memory(_) => 0,
         }
     }
@@ -179,12 +207,15 @@ impl Store {
 const BALLAST: usize = 72 << 20;
 const BALLAST_STEP: usize = 4 << 20;
 
+/// How long writing out may wait for the engine: an end that nobody waits for any more is no clean one.
+const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long rewriting may wait for the engine.
 const SCRUB_PATIENCE: Duration = Duration::from_secs(60);
 
 fn in_time(deadline: Instant) -> Result<(), StoreError> {
     if Instant::now() > deadline {
-        return Err(StoreError::of(format!("the files were not rewritten within {SCRUB_PATIENCE:?}")));
+        return Err(StoreError::of("the engine took too long to write its files"));
     }
     std::thread::park_timeout(Duration::from_millis(2));
     Ok(())
@@ -441,7 +472,7 @@ impl Batch {
     /// When the disk fails.
     pub fn commit(self) -> Result<(), StoreError> {
         match &self.store.backend {
-            Backend::Disk(database) => {
+            Backend::Disk(database, _) => {
                 let mut batch = database.batch();
                 for ((_, key), (table, value)) in self.changes {
                     let TableRows::Disk(keyspace) = &table.rows else { continue };
