@@ -144,6 +144,8 @@ pub struct Failure {
     pub stderr: Vec<String>,
     /// What a server over HTTP said that wants to know who asks.
     pub challenge: Option<String>,
+    /// It was greeted in a version of the protocol that it does not speak.
+    pub outdated: bool,
 }
 
 impl Connection {
@@ -164,19 +166,7 @@ impl Connection {
         let (service, pid, tail) = match (&server.command, &server.url) {
             (Some(_), _) => {
                 let program = program(server, secrets).map_err(bare)?;
-                let (stdio, tail) = Stdio::spawn(&program, spools.clone(), Some(signals))
-                    .map_err(|error| bare(format!("{} cannot be started: {error}", program.command)))?;
-                let pid = stdio.id();
-                let service = match handshake(policy(), stdio, either()).await {
-                    Ok(service) => service,
-                    Err(failure) => {
-                        let stderr = tail.last_words().await;
-                        return Err(match keeper::failure(&stderr) {
-                            Some(why) => bare(why),
-                            None => Failure { stderr, ..failure },
-                        });
-                    }
-                };
+                let (service, pid, tail) = start(&program, policy, &spools, &signals).await?;
                 // It has answered, so it is there, behind its keeper.
                 let pid = pid
                     .map(|pid| if keeper::possible() { keeper::server_of(pid).unwrap_or(pid) } else { pid });
@@ -391,6 +381,38 @@ fn either() -> ClientLifecycleMode {
     }
 }
 
+/// Starts a program and shakes hands with it, in whichever era it speaks. The library asks in the newer one first and, after ten
+/// seconds without an answer, in the older one. A server that was only slow to start and speaks the newer one alone is started once
+/// more and asked for nothing else.
+async fn start(
+    program: &Program,
+    policy: impl Fn() -> Policy,
+    spools: &Spools,
+    signals: &UnboundedSender<Signal>,
+) -> Result<(RunningService<RoleClient, Policy>, Option<u32>, Tail), Failure> {
+    let newer = ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] };
+    let (mut lifecycle, mut newer) = (either(), Some(newer));
+    loop {
+        let spawned = Stdio::spawn(program, spools.clone(), Some(signals.clone()));
+        let (stdio, tail) = spawned.map_err(|error| Failure {
+            why: format!("{} cannot be started: {error}", program.command),
+            ..Failure::default()
+        })?;
+        let pid = stdio.id();
+        match (handshake(policy(), stdio, lifecycle).await, newer.take()) {
+            (Ok(service), _) => return Ok((service, pid, tail)),
+            (Err(failure), Some(newer)) if failure.outdated => lifecycle = newer,
+            (Err(failure), _) => {
+                let stderr = tail.last_words().await;
+                return Err(match keeper::failure(&stderr) {
+                    Some(why) => Failure { why, ..Failure::default() },
+                    None => Failure { stderr, ..failure },
+                });
+            }
+        }
+    }
+}
+
 async fn reach(
     policy: Policy,
     access: Option<AuthClient<Web>>,
@@ -429,7 +451,8 @@ where
             let stale = ["uthorization required", "refresh"].iter().any(|word| words.contains(word));
             let why = if stale || challenge.is_some() { UNAUTHORIZED } else { "" };
             let why = format!("the handshake failed: {why}{}", answer::cut(&words, 500));
-            Err(Failure { why, challenge, ..Failure::default() })
+            let outdated = matches!(&error, ClientInitializeError::JsonRpcError(said) if said.code == ErrorCode::UNSUPPORTED_PROTOCOL_VERSION);
+            Err(Failure { why, challenge, outdated, ..Failure::default() })
         }
         Err(_) => {
             let why = format!("it did not answer within {} s", START.as_secs());

@@ -55,7 +55,7 @@ impl Events {
         Self { spools, held: Vec::new(), long: None, line: 0, bytes: 0, half: false, over: false }
     }
 
-    /// Whether the stream went on longer than anything is read.
+    /// Whether nothing more is read of the stream, at its end or before.
     pub(super) fn over(&self) -> bool {
         self.over
     }
@@ -87,6 +87,16 @@ impl Events {
             }
         }
         passed
+    }
+
+    /// What is left when the stream ends, perhaps in the middle of an event.
+    pub(super) fn rest(&mut self) -> Vec<u8> {
+        if self.over {
+            return Vec::new();
+        }
+        let rest = if self.long.is_some() { self.ended() } else { std::mem::take(&mut self.held) };
+        self.over = true;
+        rest
     }
 
     fn piece(&mut self, piece: &[u8]) {
@@ -227,6 +237,7 @@ mod tests {
                 let mut events = Events::new(Spools::default());
                 let passed = through(&mut events, text.replace('\n', end).as_bytes(), chunk);
                 assert_eq!(passed, text, "{end:?} {chunk}");
+                assert!(events.rest().is_empty());
             }
         }
     }
@@ -250,6 +261,14 @@ mod tests {
             let handle = short["result"]["_meta"][SPOOL_KEY].as_str().unwrap();
             assert_eq!(spools.size(handle), Some(text.len() as u64));
         }
+    }
+
+    #[test]
+    fn an_event_that_the_stream_s_end_cuts_short_is_not_lost() {
+        let mut events = Events::new(Spools::default());
+        assert!(events.feed(b"data: {\"a\": 1}\n").is_empty());
+        assert_eq!(events.rest(), b"data: {\"a\": 1}\n");
+        assert!(events.rest().is_empty());
     }
 
     #[test]

@@ -473,7 +473,7 @@ async fn gone(face: &Face, op: &str, effect: Effect) -> Refusal {
     let failure = connection::Failure {
         why: now.error.unwrap_or_else(|| ended.into()),
         stderr: now.stderr,
-        challenge: None,
+        ..connection::Failure::default()
     };
     let refusal = server::down(&face.name, &failure);
     match effect {

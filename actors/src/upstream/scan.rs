@@ -18,6 +18,8 @@ pub struct Scanned {
     pub id: Option<String>,
     /// Whether the tool said it failed.
     pub is_error: bool,
+    /// Whether it has its end.
+    pub whole: bool,
     /// The text of its content; where it has none, its structured content as JSON.
     pub text: Option<std::io::Result<Writer>>,
     /// The beginning of that text.
@@ -118,6 +120,7 @@ impl Scanner {
         Scanned {
             id: self.id,
             is_error: self.is_error,
+            whole: self.depth == 0,
             text: self.failed.map(Err).or_else(|| self.content.or(self.structured).map(Ok)),
             head: String::from_utf8_lossy(&self.head).into_owned(),
         }
@@ -127,6 +130,9 @@ impl Scanner {
     pub fn stand_in(self, spools: &Spools) -> Option<Vec<u8>> {
         let mut scanned = self.finish();
         let id: Value = serde_json::from_str(scanned.id.as_deref()?).ok()?;
+        if !scanned.whole {
+            return Some(failure(&id, "the answer ends in the middle").to_string().into_bytes());
+        }
         let kept = scanned.text.take().map(|writer| writer.and_then(|writer| spools.keep(writer)));
         let answer = match kept {
             Some(Ok(handle)) => json!({"jsonrpc": "2.0", "id": id, "result": {
@@ -363,6 +369,21 @@ mod tests {
         let escaped = r#"{"id":"a","result":{"content":[{"text":"\ud83d\ude00\u00e9"}]}}"#;
         let (scanned, all) = scan(escaped, 1);
         assert_eq!((scanned.id.as_deref(), all.as_str()), (Some("\"a\""), "😀é"));
+    }
+
+    #[test]
+    fn an_answer_that_ends_in_the_middle_is_none() {
+        let text = json!({"id": 1, "result": {"content": [{"type": "text", "text": "words"}]}}).to_string();
+        let short = |text: &str| {
+            let mut scanner = Scanner::default();
+            scanner.feed(text.as_bytes());
+            serde_json::from_slice::<Value>(&scanner.stand_in(&Spools::default()).unwrap()).unwrap()
+        };
+        assert_eq!(short(&text)["result"]["content"][0]["text"], "words");
+        for end in [1, 4, 20] {
+            let cut = short(&text[..text.len() - end]);
+            assert!(cut["error"]["message"].as_str().unwrap().contains("in the middle"), "{cut}");
+        }
     }
 
     #[test]

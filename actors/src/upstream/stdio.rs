@@ -11,7 +11,7 @@ use super::mending;
 use super::scan::Scanner;
 use super::spool::{INLINE_MAX, Spools};
 use rmcp::RoleClient;
-use rmcp::model::{JsonRpcMessage, ServerNotification};
+use rmcp::model::{ClientRequest, JsonRpcMessage, RequestId, ServerNotification};
 use rmcp::service::{RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use std::collections::{BTreeMap, VecDeque};
@@ -132,6 +132,8 @@ pub struct Stdio {
     /// Not read before this time, and what comes first then.
     paused: Option<Instant>,
     queued: Option<RxJsonRpcMessage<RoleClient>>,
+    /// The newer era's first question, and whether the older era's was asked since, because it had no answer in time.
+    probe: Option<(RequestId, bool)>,
 }
 
 impl Stdio {
@@ -187,6 +189,7 @@ impl Stdio {
             scanner: None,
             paused: None,
             queued: None,
+            probe: None,
         };
         Ok((stdio, tail))
     }
@@ -271,6 +274,7 @@ impl Transport<RoleClient> for Stdio {
         &mut self,
         item: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        self.asks(&item);
         let stdin = self.stdin.clone();
         async move {
             let mut line = serde_json::to_vec(&item)?;
@@ -295,6 +299,10 @@ impl Transport<RoleClient> for Stdio {
             let text = line.trim_ascii();
             if !text.is_empty() {
                 self.queued = self.message(text);
+                if self.queued.as_ref().is_some_and(|message| self.is_late(message)) {
+                    self.queued = None;
+                    self.probe = None;
+                }
             }
         }
     }
@@ -317,6 +325,27 @@ impl Transport<RoleClient> for Stdio {
 }
 
 impl Stdio {
+    /// Takes note of the questions that begin a connection.
+    fn asks(&mut self, message: &TxJsonRpcMessage<RoleClient>) {
+        let JsonRpcMessage::Request(request) = message else { return };
+        match (&request.request, &mut self.probe) {
+            (ClientRequest::DiscoverRequest(_), probe) => *probe = Some((request.id.clone(), false)),
+            (ClientRequest::InitializeRequest(_), Some((_, given_up))) => *given_up = true,
+            _ => {}
+        }
+    }
+
+    /// Whether a message answers the first question after it was given up. A server that is installed by its first start takes
+    /// longer than the library waits, then answers all it was asked in turn, and the library takes that for the end.
+    fn is_late(&self, message: &RxJsonRpcMessage<RoleClient>) -> bool {
+        let Some((probe, true)) = &self.probe else { return false };
+        match message {
+            JsonRpcMessage::Response(answer) => answer.id == *probe,
+            JsonRpcMessage::Error(answer) => answer.id.as_ref() == Some(probe),
+            _ => false,
+        }
+    }
+
     /// What a line says to us; nothing where it says nothing that anybody waits for.
     fn message(&mut self, text: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
         match mending::message(text) {
@@ -361,6 +390,7 @@ impl Stdio {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn shell(script: &str) -> Program {
         Program {
@@ -398,6 +428,31 @@ mod tests {
         };
         assert_eq!(environment.len(), 2, "{environment:?}");
         assert!(tail.lines().iter().any(|line| line.contains("not a message")));
+    }
+
+    /// A server that is slow to start answers both eras' first questions, when nobody waits for the one any more.
+    #[tokio::test]
+    async fn a_late_answer_to_a_question_that_was_given_up_is_passed_over() {
+        let script = r#"read -r one; read -r two
+            echo '{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":"Method not found"}}'
+            echo '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25","capabilities":{},"serverInfo":{"name":"s","version":"1"}}}'
+            echo '{"jsonrpc":"2.0","id":0,"error":{"code":-32601,"message":"Method not found"}}'"#;
+        let (mut stdio, _) = Stdio::spawn(&shell(script), Spools::default(), None).unwrap();
+        let questions = [
+            json!({"jsonrpc": "2.0", "id": 0, "method": "server/discover", "params": {}}),
+            json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-11-25",
+                "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}}),
+        ];
+        for question in questions {
+            stdio.send(serde_json::from_value(question).unwrap()).await.unwrap();
+        }
+        let answer = stdio.receive().await.unwrap();
+        assert!(
+            matches!(&answer, JsonRpcMessage::Response(it) if it.id == RequestId::Number(1)),
+            "{answer:?}"
+        );
+        // Only that one answer is passed over.
+        assert!(matches!(stdio.receive().await, Some(JsonRpcMessage::Error(_))));
     }
 
     #[tokio::test]

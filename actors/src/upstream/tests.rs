@@ -439,6 +439,42 @@ async fn calls_are_bounded_in_rate_and_number() {
     gate.close().await;
 }
 
+/// Speaks the newer era alone; its first start takes longer than the library waits for an answer to the first question.
+const SLOW: &str = r#"
+import json, os, sys, time
+if not os.path.exists(sys.argv[1]):
+    open(sys.argv[1], "w").close()
+    time.sleep(11)
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "id" not in asked:
+        continue
+    answer = {"jsonrpc": "2.0", "id": asked["id"]}
+    common = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+    results = {
+        "server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **common},
+        "tools/list": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}], **common},
+        "tools/call": {"content": [{"type": "text", "text": "here"}], "resultType": "complete"},
+    }
+    if asked["method"] in results:
+        answer["result"] = results[asked["method"]]
+    else:
+        outdated = asked["method"] == "initialize"
+        answer["error"] = {"code": -32022 if outdated else -32601, "message": "no", "data": {"supported": ["2026-07-28"]}}
+    print(json.dumps(answer), flush=True)
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_of_the_newer_era_may_be_slow_to_start() {
+    let gate = Gate::open().await;
+    let args = vec!["-c".into(), SLOW.into(), gate.flag().display().to_string()];
+    let server = Server { command: Some("python3".into()), args, ..Server::default() };
+    gate.upstreams.configure("s", server).unwrap();
+    assert_eq!(gate.call("s/echo", json!({})).await.unwrap(), json!({"content": "here"}));
+    assert_eq!(gate.upstreams.status()[0].protocol.as_deref(), Some("2026-07-28"));
+    gate.close().await;
+}
+
 /// The same over HTTP: `tests/support/hostile_http.py`, and what it says while it runs.
 struct Web {
     child: std::process::Child,

@@ -121,8 +121,10 @@ impl Web {
         let events = Events::new(self.spools.clone());
         let bytes = try_unfold((response, events), |(mut response, mut events)| async move {
             while !events.over() {
-                let Some(chunk) = response.chunk().await? else { break };
-                let passed = events.feed(&chunk);
+                let passed = match response.chunk().await? {
+                    Some(chunk) => events.feed(&chunk),
+                    None => events.rest(),
+                };
                 if !passed.is_empty() {
                     return Ok::<_, reqwest::Error>(Some((Cursor::new(passed), (response, events))));
                 }
