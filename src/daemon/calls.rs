@@ -39,6 +39,7 @@ pub(crate) async fn serve(
     let mut under_way: JoinSet<u64> = JoinSet::new();
     let mut handles: HashMap<u64, AbortHandle> = HashMap::new();
     loop {
+        guest.waits_for(under_way.len());
         tokio::select! {
             line = lines.next(), if under_way.len() < AT_ONCE => match line? {
                 Line::End => break,

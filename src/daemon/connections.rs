@@ -171,11 +171,25 @@ impl State {
             self.shared.counts.turn_away();
             return;
         }
-        let full = self.open.len() >= taken;
+        let full = self.open.len() >= taken && !self.make_room();
         let id = self.shared.counts.accepted.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("athena_front_connections_total").increment(1);
         let shared = self.shared.clone();
         self.own(id, async move { serve(id, stream, full, &shared).await }, front);
+    }
+
+    /// Closes the session over HTTP that has been quiet for longest, where one has been for long enough. Nobody ends those whose
+    /// clients went away without a word; a client that is still there gets another connection with its next request.
+    fn make_room(&mut self) -> bool {
+        let sessions = self.open.iter().filter_map(|(id, connection)| Some((*id, connection.session()?)));
+        let quiet = sessions.filter_map(|(id, guest)| Some((guest.quiet()?, id)));
+        let Some((quiet, id)) = quiet.max() else { return false };
+        if quiet < self.shared.options.quiet {
+            return false;
+        }
+        tracing::debug!(client = id, "a quiet session makes room");
+        self.open.remove(&id);
+        true
     }
 
     /// Takes a connection's work into the actor's charge.
@@ -218,6 +232,12 @@ impl State {
 }
 
 impl Connection {
+    /// The client of a session over HTTP.
+    fn session(&self) -> Option<&Guest> {
+        let known = self.known.as_ref()?;
+        matches!(known.hello.mode, Mode::HttpSession { .. }).then_some(&*known.guest)
+    }
+
     /// What is told of it; nothing before it was taken.
     fn listed(&self, id: u64) -> Option<Connected> {
         let Known { hello, guest } = &**self.known.as_ref()?;
@@ -436,13 +456,17 @@ mod tests {
 
     impl House {
         async fn with(clients_max: usize) -> Self {
+            Self::of(Options { idle: None, clients_max, ..Options::default() }).await
+        }
+
+        async fn of(options: Options) -> Self {
             let (tell, opening) = watch::channel(None);
             let busy = Busy::default();
             let shared = Arc::new(Shared {
                 router: Arc::new(Gate { opening: opening.clone(), busy: busy.clone() }),
                 opening,
                 busy,
-                options: Options { idle: None, clients_max, ..Options::default() },
+                options,
                 store: "store".into(),
                 started: Instant::now(),
                 ended: watch::channel(false).0,
@@ -514,6 +538,36 @@ mod tests {
         let (_second, taken) = house.client(Mode::Calls).await;
         assert!(taken.unwrap().refused.is_none());
         assert_eq!(house.status().await.clients, 1);
+    }
+
+    #[tokio::test]
+    async fn a_quiet_session_makes_room_and_others_do_not() {
+        let session = |name: &str| Mode::HttpSession {
+            name: name.into(),
+            protocol: "2025-11-25".into(),
+            profile: mcp::Profile::Default,
+        };
+        let now = Options { idle: None, clients_max: 2, quiet: Duration::ZERO, ..Options::default() };
+        let house = House::of(now).await;
+        let (_person, _) = house.client(Mode::Calls).await;
+        let (mut first, taken) = house.client(session("first")).await;
+        assert!(taken.unwrap().refused.is_none());
+        let (_second, taken) = house.client(session("second")).await;
+        assert!(taken.unwrap().refused.is_none(), "the first makes room");
+        let mut line = String::new();
+        assert_eq!(first.read_line(&mut line).await.unwrap_or(0), 0, "its connection is closed");
+
+        // One that spoke just now stays, as does who is no session.
+        let house = House::of(Options { idle: None, clients_max: 2, ..Options::default() }).await;
+        let (_person, _) = house.client(Mode::Calls).await;
+        let (_first, _) = house.client(session("first")).await;
+        let refused = house.client(session("second")).await.1.unwrap().refused.unwrap();
+        assert_eq!(refused.code, Code::LimitExceeded);
+        let house =
+            House::of(Options { idle: None, clients_max: 1, quiet: Duration::ZERO, ..Options::default() })
+                .await;
+        let (_person, _) = house.client(Mode::Calls).await;
+        assert!(house.client(session("first")).await.1.unwrap().refused.is_some());
     }
 
     #[tokio::test]

@@ -65,6 +65,8 @@ pub struct Options {
     pub idle: Option<Duration>,
     /// At most this many clients at once.
     pub clients_max: usize,
+    /// Where there is no room, a session of MCP over HTTP makes some once it has asked nothing for so long.
+    pub quiet: Duration,
     /// What it says its version is.
     pub version: String,
 }
@@ -74,6 +76,7 @@ impl Default for Options {
         Self {
             idle: Some(Duration::from_secs(600)),
             clients_max: 64,
+            quiet: Duration::from_secs(60),
             version: env!("CARGO_PKG_VERSION").into(),
         }
     }

@@ -7,15 +7,32 @@ use std::borrow::Cow;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What is known of the client at the other end of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Guest {
     requests: AtomicU64,
     said: Mutex<Option<Said>>,
+    /// When it last asked something, or came.
+    asked: Mutex<Instant>,
+    /// Of its requests, those that are not answered yet, where its connection says so.
+    under_way: AtomicUsize,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            said: Mutex::default(),
+            asked: Mutex::new(Instant::now()),
+            under_way: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// What a client says of itself. In the newer era it does so with every request, and the last word counts.
@@ -31,6 +48,18 @@ impl Guest {
     /// Counts a request.
     pub(crate) fn asks(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// So many of its requests are under way.
+    pub(crate) fn waits_for(&self, requests: usize) {
+        self.under_way.store(requests, Ordering::Relaxed);
+    }
+
+    /// How long ago it last asked something; nothing while it waits for an answer.
+    pub(crate) fn quiet(&self) -> Option<Duration> {
+        let asked = *self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.under_way.load(Ordering::Relaxed) == 0).then(|| asked.elapsed())
     }
 
     /// Requests so far.
