@@ -266,7 +266,7 @@ impl Command {
             Self::Keys(command) => command.run(session).await,
             Self::Audit(command) => command.run(session).await,
             Self::Run(command) => command.run(session).await,
-            Self::Daemon(command) => command.run(session).await,
+            Self::Daemon(command) => Box::pin(command.run(session)).await,
             Self::Model(command) => command.run(session),
             Self::Config(command) => command.run(session),
             Self::Completions(command) => command.run(session),
