@@ -75,12 +75,16 @@ pub struct Delta {
 impl Delta {
     /// Adds a document.
     pub fn insert(&mut self, entry: Entry) {
-        let mut counts: HashMap<String, u32> = HashMap::with_capacity(entry.terms.len());
-        for term in entry.terms {
-            *counts.entry(term).or_default() += 1;
-        }
-        for (term, count) in counts {
-            self.postings.entry(term).or_default().push((entry.row, count));
+        let mut terms = entry.terms;
+        terms.sort_unstable();
+        for same in terms.chunk_by(|one, other| one == other) {
+            let Some(term) = same.first() else { continue };
+            let posting = (entry.row, same.len() as u32);
+            // Most terms are known: no name of their own is made for them.
+            match self.postings.get_mut(term) {
+                Some(postings) => postings.push(posting),
+                None => drop(self.postings.insert(term.clone(), vec![posting])),
+            }
         }
         self.documents.insert(entry.row, entry.document);
     }

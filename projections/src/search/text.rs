@@ -153,6 +153,9 @@ const STOP_WORDS: &[&str] = &[
     "yourselves",
 ];
 
+/// The longest of them, bytes.
+const STOP_WORD_BYTES: usize = "yourselves".len();
+
 /// Splits text into words: runs of letters and digits. A Chinese, Japanese or Korean character is a word of its own, because
 /// those scripts do not put spaces between words.
 pub fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -177,7 +180,7 @@ fn is_ideograph(c: char) -> bool {
 
 /// Whether a lower-case word carries no topic.
 pub fn is_stop_word(word: &str) -> bool {
-    STOP_WORDS.binary_search(&word).is_ok()
+    word.len() <= STOP_WORD_BYTES && STOP_WORDS.binary_search(&word).is_ok()
 }
 
 /// Turns text into index terms.
@@ -236,8 +239,9 @@ mod tests {
     }
 
     #[test]
-    fn the_stop_words_are_sorted() {
+    fn the_stop_words_are_sorted_and_none_is_longer_than_said() {
         assert!(STOP_WORDS.is_sorted());
+        assert_eq!(STOP_WORDS.iter().map(|word| word.len()).max(), Some(STOP_WORD_BYTES));
     }
 
     #[test]
