@@ -45,7 +45,7 @@ enum Command {
 impl Daemon {
     pub(crate) async fn run(self, session: &Session) -> Done {
         match self.command {
-            Command::Run { idle } => run(session, idle).await,
+            Command::Run { idle } => Box::pin(run(session, idle)).await,
             Command::Status => status(session).await,
             Command::Stop { force } => stop(session, force).await,
         }
