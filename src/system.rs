@@ -402,6 +402,8 @@ impl System {
         if let Err(error) = self.log.close().await {
             tracing::warn!(%error, "the log did not close cleanly; the next start looks it over");
         }
+        // A read that nobody waits for any more may still hold them for a moment.
+        self.keys.close();
     }
 }
 

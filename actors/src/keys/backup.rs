@@ -173,7 +173,7 @@ impl KeyStore {
         let mut file = KeyFile { settled, ..state.file(keys) };
         let here: BTreeSet<KeyRef> = file.keys.iter().map(|plain| plain.name.clone()).collect();
         file.destroyed.extend(content.destroyed.into_iter().filter(|name| !here.contains(name)));
-        file::write(&self.folder, &self.master, &file)?;
+        self.keep(&file)?;
         *state = State::from_file(file);
         Ok(added)
     }

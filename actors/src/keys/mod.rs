@@ -35,7 +35,7 @@ use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tree::{Shape, Tree};
 use zeroize::Zeroizing;
 
@@ -91,7 +91,8 @@ pub struct KeyStore {
     /// Where the master key comes from.
     place: &'static str,
     state: RwLock<State>,
-    _lock: File,
+    /// Held as long as this may write the key file.
+    lock: Mutex<Option<File>>,
 }
 
 /// What the key file says, unwrapped.
@@ -122,7 +123,29 @@ impl KeyStore {
         let master = master.load(folder, !exists)?;
         let file = if exists { file::read(folder, &master)? } else { file::create(folder, &master)? };
         let state = State::from_file(file);
-        Ok(Self { folder: folder.into(), master, place, state: RwLock::new(state), _lock: lock })
+        Ok(Self {
+            folder: folder.into(),
+            master,
+            place,
+            state: RwLock::new(state),
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Gives the folder up to whoever opens it next. What still reads with these keys may finish; nothing is written any more.
+    pub fn close(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Writes the key file, which only who holds the folder may do.
+    fn keep(&self, file: &KeyFile) -> Result<(), Refusal> {
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if lock.is_none() {
+            return Err(
+                Refusal::new(Code::Unavailable, "the keys have been closed").hint("open the store again")
+            );
+        }
+        file::write(&self.folder, &self.master, file)
     }
 
     /// The key for a purpose and scope, always the same: HKDF-SHA256 (RFC 5869) over the master key with
@@ -196,7 +219,7 @@ impl KeyStore {
         let name = KeyRef { name, version };
         let mut keys = state.plain();
         keys.push(Plain { name: name.clone(), subject: subject.into(), secret: secret.clone() });
-        file::write(&self.folder, &self.master, &state.file(keys))?;
+        self.keep(&state.file(keys))?;
         state.by_subject.entry(subject.into()).or_default().insert(version, name.clone());
         state.by_name.insert(name.clone(), secret);
         Ok(name)
@@ -279,7 +302,7 @@ impl KeyStore {
             return Ok(());
         }
         let file = KeyFile { settled: seq, ..state.file(state.plain()) };
-        file::write(&self.folder, &self.master, &file)?;
+        self.keep(&file)?;
         state.settled = seq;
         Ok(())
     }

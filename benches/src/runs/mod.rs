@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// Some measures take a fifth of the runs.
+const FEWEST: usize = 5;
+
 /// What this benchmark takes.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Settings {
@@ -61,6 +64,7 @@ const TARGETS: &[(&str, f64)] = &[
 
 /// Measures and prints.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
+    ensure!(settings.runs >= FEWEST, "--runs: at least {FEWEST}, or some measures have none");
     let mut figures = serde_json::Map::new();
     let mut note = |name: &str, value: f64| {
         let target = TARGETS.iter().find(|(target, _)| *target == name);
