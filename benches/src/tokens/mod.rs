@@ -464,7 +464,8 @@ fn servers(dir: &Path) -> anyhow::Result<Vec<Server>> {
         npm("notion", "notion-mcp-server", &[], &[("NOTION_TOKEN", x)]),
         npm("context7", "context7-mcp", &[], &[]),
         pip("git", "mcp-server-git", vec!["--repository".into(), text(repository)]),
-        pip("fetch", "mcp-server-fetch", Vec::new()),
+        // The page of the survey is on this machine.
+        pip("fetch", "mcp-server-fetch", vec!["--allow-private-ips".into()]),
         pip("time", "mcp-server-time", Vec::new()),
     ])
 }
