@@ -35,7 +35,7 @@ use sha2::Sha256;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tree::{Shape, Tree};
 use zeroize::Zeroizing;
 
@@ -137,14 +137,19 @@ impl KeyStore {
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Writes the key file, which only who holds the folder may do.
-    fn keep(&self, file: &KeyFile) -> Result<(), Refusal> {
+    /// The folder, which nobody else gets as long as this is kept.
+    fn held(&self) -> Result<MutexGuard<'_, Option<File>>, Refusal> {
         let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if lock.is_none() {
-            return Err(
-                Refusal::new(Code::Unavailable, "the keys have been closed").hint("open the store again")
-            );
+            let why = "the keys have been closed; nothing was changed";
+            return Err(Refusal::new(Code::Unavailable, why).hint("open the store again"));
         }
+        Ok(lock)
+    }
+
+    /// Writes the key file.
+    fn keep(&self, file: &KeyFile) -> Result<(), Refusal> {
+        let _held = self.held()?;
         file::write(&self.folder, &self.master, file)
     }
 
@@ -359,7 +364,9 @@ impl KeyStore {
     }
 
     fn next_epoch(&self, state: &mut State, mut file: KeyFile) -> Result<(), Refusal> {
+        let held = self.held()?;
         file::next_epoch(&self.folder, &self.master, &mut file)?;
+        drop(held);
         *state = State::from_file(file);
         Ok(())
     }

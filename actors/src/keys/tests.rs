@@ -32,6 +32,24 @@ fn keys_stay_the_same_over_reopening_and_rotation() {
 }
 
 #[test]
+fn closed_keys_still_read_write_nothing_and_make_room_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = open(folder.path());
+    let (name, key) = old.data_key("p").unwrap();
+    assert!(KeyStore::open(folder.path(), MasterKey::File).is_err(), "two writers");
+    old.close();
+    let new = open(folder.path());
+    let later = new.data_key("later").unwrap();
+    assert_eq!(old.lookup_data(&name).unwrap(), Lookup::Key(key));
+    assert_eq!(old.data_key("q").unwrap_err().code, Code::Unavailable);
+    assert_eq!(old.rotate().unwrap_err().code, Code::Unavailable);
+    drop((old, new));
+    let keys = open(folder.path());
+    assert_eq!(keys.subjects(), ["later", "p"]);
+    assert_eq!(keys.data_key("later").unwrap(), later);
+}
+
+#[test]
 fn a_destroyed_key_is_gone_from_every_file_and_from_old_copies() {
     let folder = tempfile::tempdir().unwrap();
     let keys = open(folder.path());
