@@ -2,20 +2,18 @@
 //! (`actors/worker/src/engines/deno`). It is told its place, such as a control group, before it takes its first step.
 
 use super::cgroup::Group;
-use super::spawn::{Child, Reaper, Spawn, Spawned, exec};
+use super::spawn::{Child, Maker, Reaper, Spawn, Spawned, exec};
 use super::zygote::Settings;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// Makes workers that keep a Deno.
-pub struct Deno {
-    orders: mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>,
-}
+pub struct Deno(Maker);
 
 impl Deno {
     /// Starts the thread that makes them and the one that reaps them. `program` is a name or a path; it is looked for with each
@@ -25,24 +23,14 @@ impl Deno {
     /// When the system has no room for a thread.
     pub fn new(settings: Settings, program: String) -> io::Result<Self> {
         let reaper = Reaper::start()?;
-        let (orders, asked) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
-        std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
-            let mut nursery = Nursery { settings, program, reaper, found: None, group: None };
-            for reply in asked {
-                // A receiver that is gone drops the process again, which ends it.
-                let _ = reply.send(nursery.worker());
-            }
-        })?;
-        Ok(Self { orders })
+        let mut nursery = Nursery { settings, program, reaper, found: None, group: None };
+        Maker::start(move || nursery.worker()).map(Self)
     }
 }
 
 impl Spawn for Deno {
     fn spawn(&self) -> oneshot::Receiver<io::Result<Spawned>> {
-        let (reply, answer) = oneshot::channel();
-        // A dead thread drops the reply, which the caller sees.
-        let _ = self.orders.send(reply);
-        answer
+        self.0.spawn()
     }
 }
 

@@ -43,10 +43,38 @@ pub trait Spawn: Send + Sync {
     fn spawn(&self) -> oneshot::Receiver<io::Result<Spawned>>;
 }
 
-/// Executes this binary again.
-pub struct Reexec {
-    orders: mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>,
+/// A thread that makes workers, one after another as they are ordered: to make one may block, and on Linux a worker dies with
+/// the thread that made it. It ends when this is dropped.
+pub(super) struct Maker(mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>);
+
+impl Maker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system has no room for one.
+    pub(super) fn start(mut make: impl FnMut() -> io::Result<Spawned> + Send + 'static) -> io::Result<Self> {
+        let (orders, asked) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
+        std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
+            for reply in asked {
+                // A receiver that is gone drops the process again, which ends it.
+                let _ = reply.send(make());
+            }
+        })?;
+        Ok(Self(orders))
+    }
 }
+
+impl Spawn for Maker {
+    fn spawn(&self) -> oneshot::Receiver<io::Result<Spawned>> {
+        let (reply, answer) = oneshot::channel();
+        // A dead thread drops the reply, which the caller sees.
+        let _ = self.0.send(reply);
+        answer
+    }
+}
+
+/// Executes this binary again.
+pub struct Reexec(Maker);
 
 impl Reexec {
     /// Starts the two threads. They end when this and every process it made are dropped. `arguments` follow
@@ -56,23 +84,13 @@ impl Reexec {
     /// When the system has no room for a thread.
     pub fn new(arguments: Vec<String>) -> io::Result<Self> {
         let reaper = Reaper::start()?;
-        let (orders, spawns) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
-        std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
-            for reply in spawns {
-                // A receiver that is gone drops the process again, which ends it.
-                let _ = reply.send(make(&arguments, &reaper));
-            }
-        })?;
-        Ok(Self { orders })
+        Maker::start(move || make(&arguments, &reaper)).map(Self)
     }
 }
 
 impl Spawn for Reexec {
     fn spawn(&self) -> oneshot::Receiver<io::Result<Spawned>> {
-        let (reply, answer) = oneshot::channel();
-        // A dead thread drops the reply, which the caller sees.
-        let _ = self.orders.send(reply);
-        answer
+        self.0.spawn()
     }
 }
 

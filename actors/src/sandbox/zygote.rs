@@ -8,7 +8,7 @@
 //! nothing, by the same thread. A zygote that is the host's CPython ([`Zygote::python`]) has no such replacement.
 
 use super::cgroup::Group;
-use super::spawn::{Child, Process, Reaper, Spawn, Spawned, exec, make};
+use super::spawn::{Child, Maker, Process, Reaper, Spawn, Spawned, exec, make};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, recv, sendmsg, socketpair,
@@ -16,7 +16,7 @@ use nix::sys::socket::{
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -38,9 +38,7 @@ pub struct Settings {
 }
 
 /// Makes workers by copying one.
-pub struct Zygote {
-    orders: mpsc::Sender<oneshot::Sender<io::Result<Spawned>>>,
-}
+pub struct Zygote(Maker);
 
 impl Zygote {
     /// Starts the thread that makes workers and the one that reaps them; the zygote itself comes with the first order.
@@ -61,24 +59,14 @@ impl Zygote {
 
     fn start(settings: Settings, python: Option<String>) -> io::Result<Self> {
         let reaper = Reaper::start()?;
-        let (orders, asked) = mpsc::channel::<oneshot::Sender<io::Result<Spawned>>>();
-        std::thread::Builder::new().name("athena-spawn".into()).spawn(move || {
-            let mut nursery = Nursery { settings, python, reaper, mother: None, failures: 0 };
-            for reply in asked {
-                // A receiver that is gone drops the process again, which ends it.
-                let _ = reply.send(nursery.worker());
-            }
-        })?;
-        Ok(Self { orders })
+        let mut nursery = Nursery { settings, python, reaper, mother: None, failures: 0 };
+        Maker::start(move || nursery.worker()).map(Self)
     }
 }
 
 impl Spawn for Zygote {
     fn spawn(&self) -> oneshot::Receiver<io::Result<Spawned>> {
-        let (reply, answer) = oneshot::channel();
-        // A dead thread drops the reply, which the caller sees.
-        let _ = self.orders.send(reply);
-        answer
+        self.0.spawn()
     }
 }
 
