@@ -130,6 +130,8 @@ pub struct System {
     phases: Phases,
     root: ActorRef<()>,
     done: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// Finishes the erasures and retirements that a crash cut off.
+    settling: tokio::sync::Mutex<Option<tokio::task::JoinHandle<()>>>,
     _temporary: Option<Temporary>,
 }
 
@@ -280,6 +282,7 @@ impl System {
             phases,
             root,
             done: tokio::sync::Mutex::new(Some(done)),
+            settling: tokio::sync::Mutex::default(),
             _temporary: temporary,
         };
         let begun = Instant::now();
@@ -288,7 +291,7 @@ impl System {
         system.phases.push(("servers and runs taken up".into(), begun.elapsed()));
         // An erasure or retirement that a crash cut off is finished, beside the rest.
         let log = system.log.clone();
-        tokio::spawn(async move {
+        let settling = tokio::spawn(async move {
             if let Err(refusal) = erasure.settle().await {
                 tracing::warn!(%refusal, "an erasure is not finished");
             }
@@ -296,6 +299,7 @@ impl System {
                 tracing::warn!(%refusal, "what was retired is not all dropped");
             }
         });
+        *system.settling.get_mut() = Some(settling);
         tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
         tokio::spawn(crate::schedule::retention(Arc::downgrade(&system.router)));
         Ok(system)
@@ -388,6 +392,13 @@ impl System {
 
     /// Ends every part in reverse order; what is under way is finished, what was acknowledged is on disk.
     pub async fn shutdown(&self) {
+        // It reads the log and may write keys and events: what it needs goes after it.
+        if let Some(mut settling) = self.settling.lock().await.take()
+            && tokio::time::timeout(SHUTDOWN_WAIT, &mut settling).await.is_err()
+        {
+            settling.abort();
+            tracing::warn!("what was erased or retired is not all settled; the next start goes on with it");
+        }
         self.root.stop(None);
         if let Some(done) = self.done.lock().await.take()
             && tokio::time::timeout(SHUTDOWN_WAIT, done).await.is_err()
@@ -402,7 +413,7 @@ impl System {
         if let Err(error) = self.log.close().await {
             tracing::warn!(%error, "the log did not close cleanly; the next start looks it over");
         }
-        // A read that nobody waits for any more may still hold them for a moment.
+        // A call that nobody waits for any more may still hold them for a moment.
         self.keys.close();
     }
 }

@@ -62,7 +62,7 @@ async fn run(session: &Session, idle: Option<u64>) -> Done {
         ..Options::default()
     };
     let server = Server::bind(Place::of(&session.folders)?, options).await?;
-    server.run(super::store::open(session.folders.clone(), config)).await?;
+    Box::pin(server.run(super::store::open(session.folders.clone(), config))).await?;
     Ok(0)
 }
 
