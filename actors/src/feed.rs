@@ -241,10 +241,9 @@ pub(crate) fn failed(error: ProjectionError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::testing::draft;
     use crate::log::{Append, Location, LogHandle, Options};
-    use athena_schemas::context::Context;
-    use athena_schemas::envelope::{Kind, Meta};
-    use athena_schemas::id::CommandId;
+    use athena_schemas::envelope::Kind;
     use athena_schemas::ports::Opened;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
@@ -254,17 +253,9 @@ mod tests {
 
     async fn log_of(count: u32, kind: Kind) -> LogHandle {
         let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
-        let cx = Context::example();
-        let draft = |n: u32| Draft {
-            stream: "test".into(),
-            id: CommandId([9; 16]).event(n),
-            kind,
-            schema: 1,
-            meta: Meta::of(&cx),
-            payload: Vec::new(),
-        };
         for from in (0..count).step_by(256) {
-            let drafts = (from..count.min(from + 256)).map(draft).collect();
+            let numbers = from..count.min(from + 256);
+            let drafts = numbers.map(|n| Draft { kind, ..draft("test", n.into(), b"") }).collect();
             log.commit(Append::new(drafts)).await.unwrap();
         }
         log

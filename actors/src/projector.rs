@@ -183,10 +183,9 @@ async fn catch_up(args: &ProjectorArgs) -> Result<(), Refusal> {
 mod tests {
     use super::*;
     use crate::handle::Slot;
+    use crate::log::testing::draft;
     use crate::log::{Append, Location, LogHandle, Options};
-    use athena_schemas::context::Context;
-    use athena_schemas::envelope::{Draft, Kind, Meta};
-    use athena_schemas::id::CommandId;
+    use athena_schemas::envelope::{Draft, Kind};
     use athena_schemas::ports::{Opened, ProjectionError, Recorded, Sealer};
 
     struct Clear;
@@ -238,16 +237,8 @@ mod tests {
     }
 
     async fn record(log: &LogHandle, from: u32, count: u32, kind: Kind) {
-        let cx = Context::example();
-        let draft = |n: u32| Draft {
-            stream: "test".into(),
-            id: CommandId([9; 16]).event(n),
-            kind,
-            schema: 1,
-            meta: Meta::of(&cx),
-            payload: Vec::new(),
-        };
-        log.commit(Append::new((from..from + count).map(draft).collect())).await.unwrap();
+        let drafts = (from..from + count).map(|n| Draft { kind, ..draft("test", n.into(), b"") });
+        log.commit(Append::new(drafts.collect())).await.unwrap();
     }
 
     async fn start(log: &LogHandle) -> ProjectorArgs {
