@@ -1,13 +1,9 @@
 //! Other people's servers behind the front: found as they change, gone without harm, cancelled, and never too large.
 
-use crate::support::{Mcp, Store, kill, text};
+use crate::support::{Mcp, Store, kill, text, until};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
-
-/// How long a condition is waited for; not how long it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A store with the misbehaving server in front of it, under a name.
 struct House {
@@ -44,18 +40,6 @@ impl House {
 fn runs(pid: i32) -> bool {
     // A process that ended and was not yet asked for its end is no process any more.
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z"))
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the pause between two looks at a condition, not a wait for it"
-)]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

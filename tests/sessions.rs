@@ -2,14 +2,10 @@
 //! itself.
 
 use crate::daemon::{Double, daemon, options};
-use crate::support::{Http, Mcp, Store, text};
+use crate::support::{Http, Mcp, Store, text, until};
 use athena::daemon::server::Options;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// How long a condition is waited for; not how long it takes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A session of one client.
 struct Session<'a> {
@@ -68,18 +64,6 @@ fn listed(store: &Store) -> Vec<Value> {
     rows.retain(|row| row["mode"] == "http");
     rows.sort_by_key(|row| row["principal"].to_string());
     rows
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the pause between two looks at a condition, not a wait for it"
-)]
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]
