@@ -43,6 +43,7 @@ struct Driven {
     name: &'static str,
     slot: Slot<ProjectorMessage>,
     sight: watch::Receiver<Seq>,
+    built: watch::Receiver<Option<Seq>>,
 }
 
 impl ReadSide {
@@ -56,17 +57,20 @@ impl ReadSide {
         for projection in library.projections() {
             let name = projection.name();
             let (seen, sight) = watch::channel(projection.position());
+            let (tell_built, built) = watch::channel(None);
             let slot = Slot::new("a projection");
             let args = ProjectorArgs {
                 feed: feed.clone(),
                 projection: Arc::new(Mutex::new(projection)),
                 seen,
                 due: due.clone(),
+                built: tell_built,
+                turn: Arc::default(),
                 slot: slot.clone(),
             };
             // All of them at once: what they have not seen is then read and decoded once for all.
             children.push(Child::actor(name, || Projector, move || args.clone()).beside());
-            driven.push(Driven { name, slot, sight });
+            driven.push(Driven { name, slot, sight, built });
         }
         (Self { library: Arc::new(library), feed, reader, driven, wanted }, children)
     }
@@ -83,6 +87,21 @@ impl ReadSide {
             .iter()
             .map(|one| (one.name.to_owned(), head.saturating_sub(*one.sight.borrow())))
             .collect()
+    }
+
+    /// Events that those have not seen yet which are being built anew.
+    pub fn rebuilding(&self) -> BTreeMap<String, u64> {
+        let head = self.reader.head();
+        let left = |one: &Driven| {
+            let built = *one.built.borrow();
+            built.map(|at| (one.name.to_owned(), head.saturating_sub(at)))
+        };
+        self.driven.iter().filter_map(left).collect()
+    }
+
+    /// Lets nobody begin or go on with reading the log.
+    pub fn close(&self) {
+        self.feed.close();
     }
 
     /// Waits until every projection has seen a position.
@@ -145,7 +164,7 @@ impl ReadSide {
         Ok(compared)
     }
 
-    /// Builds one projection anew, or all of them; answers which, and the position they stand at.
+    /// Builds one projection anew, or all of them, beside those that answer meanwhile; answers which, and the position they stand at.
     ///
     /// # Errors
     /// [`Code::NotFound`] where there is none of that name; when the log cannot be read or a projection's store fails.

@@ -9,6 +9,7 @@ use athena_schemas::event::{Event, is_readable};
 use athena_schemas::ports::{LogReader, Projection, ProjectionError, Recorded, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,7 @@ pub struct Feed {
     pages: Mutex<Pages>,
     /// A page was decoded, or somebody came farther or left.
     changed: Condvar,
+    closed: AtomicBool,
 }
 
 /// Decoded pages, each with the position it follows, and who reads where.
@@ -128,7 +130,13 @@ impl Drop for Decoding<'_> {
 impl Feed {
     /// A feed over a log.
     pub fn new(reader: Arc<dyn LogReader>, sealer: Arc<dyn Sealer>) -> Self {
-        Self { reader, sealer, pages: Mutex::default(), changed: Condvar::new() }
+        Self {
+            reader,
+            sealer,
+            pages: Mutex::default(),
+            changed: Condvar::new(),
+            closed: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pages> {
@@ -138,6 +146,11 @@ impl Feed {
     /// The log's head.
     pub fn head(&self) -> Seq {
         self.reader.head()
+    }
+
+    /// Lets nobody go on: whoever is in the middle of a long way ends after its page.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
     }
 
     /// Forgets the pages it keeps: something in them was erased.
@@ -211,7 +224,7 @@ impl Feed {
     /// Applies all that a projection has not seen, page by page, up to `until`.
     ///
     /// # Errors
-    /// When the log cannot be read or the projection's store fails.
+    /// When the log cannot be read or the projection's store fails; [`Code::Unavailable`] when it was closed.
     pub fn drive(
         &self,
         projection: &mut dyn Projection,
@@ -220,6 +233,9 @@ impl Feed {
     ) -> Result<(), Refusal> {
         let traveller = Traveller::new(self, projection.position());
         while projection.position() < until {
+            if self.closed.load(Ordering::Acquire) {
+                return Err(Refusal::new(Code::Unavailable, "the store is closing").hint("open it again"));
+            }
             traveller.at(projection.position());
             let page = self.page(projection.position())?;
             if page.is_empty() {
@@ -244,8 +260,8 @@ mod tests {
     use crate::log::testing::draft;
     use crate::log::{Append, Location, LogHandle, Options};
     use athena_schemas::envelope::Kind;
-    use athena_schemas::ports::Opened;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use athena_schemas::ports::{Opened, same};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
     /// An unknown kind that may be ignored: its payload is opened all the same.
@@ -378,7 +394,12 @@ mod tests {
             Ok(())
         }
 
-        fn reset(&mut self) -> Result<(), ProjectionError> {
+        fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+            Ok(Box::new(Self { position: 0, halt: None }))
+        }
+
+        fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError> {
+            *self = *same(built)?;
             Ok(())
         }
 

@@ -41,7 +41,7 @@ pub enum ProjectorMessage {
     Digest(oneshot::Sender<Result<([u8; 32], Seq), Refusal>>),
     /// Catch up, make everything durable and rid the files of what was removed.
     Scrub(oneshot::Sender<Result<(), Refusal>>),
-    /// Forget everything and read the log again.
+    /// Read the log again into another one, beside this one which goes on meanwhile, and go over to that. Answers its position.
     Rebuild(oneshot::Sender<Result<Seq, Refusal>>),
 }
 
@@ -59,6 +59,10 @@ pub struct ProjectorArgs {
     pub seen: watch::Sender<Seq>,
     /// How far there is something to see; see [`gather`].
     pub due: watch::Receiver<Seq>,
+    /// Where it says how far the one has come that is being built beside it.
+    pub built: watch::Sender<Option<Seq>>,
+    /// Whose turn it is to build.
+    pub turn: Arc<tokio::sync::Mutex<()>>,
     /// Where its callers find it.
     pub slot: crate::handle::Slot<ProjectorMessage>,
 }
@@ -125,18 +129,11 @@ impl Actor for Projector {
                 let _ = reply.send(scrubbed.await?);
             }
             ProjectorMessage::Rebuild(reply) => {
-                let projection = args.projection.clone();
-                let reset = tokio::task::spawn_blocking(move || {
-                    projection.lock().unwrap_or_else(PoisonError::into_inner).reset().map_err(failed)
+                let args = args.clone();
+                tokio::spawn(async move {
+                    // Whoever asked may have gone; it is done all the same.
+                    let _ = reply.send(rebuild(args).await);
                 });
-                let outcome = match reset.await? {
-                    Ok(()) => {
-                        args.seen.send_replace(0);
-                        catch_up(args).await.map(|()| *args.seen.borrow())
-                    }
-                    Err(refusal) => Err(refusal),
-                };
-                let _ = reply.send(outcome);
             }
         }
         Ok(())
@@ -179,6 +176,37 @@ async fn catch_up(args: &ProjectorArgs) -> Result<(), Refusal> {
     work.await.map_err(|error| Refusal::internal(format!("a projection panicked: {error}")))?
 }
 
+/// Builds another one and goes over to it, off the async threads. One at a time.
+async fn rebuild(args: ProjectorArgs) -> Result<Seq, Refusal> {
+    let turn = args.turn.clone().lock_owned().await;
+    let work = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let outcome = build(&args);
+        args.built.send_replace(None);
+        outcome
+    });
+    work.await.map_err(|error| Refusal::internal(format!("a rebuild panicked: {error}")))?
+}
+
+fn build(args: &ProjectorArgs) -> Result<Seq, Refusal> {
+    let lock = || args.projection.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut built = lock().beside().map_err(failed)?;
+    let drive = |built: &mut dyn Projection, until| {
+        args.feed.drive(built, until, |at| {
+            args.built.send_replace(Some(at));
+        })
+    };
+    // The second time over what came during the first, and what little is left then while the one that answers waits.
+    for _ in 0..2 {
+        drive(&mut *built, args.feed.head())?;
+    }
+    let mut live = lock();
+    drive(&mut *built, live.position())?;
+    live.adopt(built).map_err(failed)?;
+    args.seen.send_replace(live.position());
+    Ok(live.position())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +214,7 @@ mod tests {
     use crate::log::testing::draft;
     use crate::log::{Append, Location, LogHandle, Options};
     use athena_schemas::envelope::{Draft, Kind};
-    use athena_schemas::ports::{Opened, ProjectionError, Recorded, Sealer};
+    use athena_schemas::ports::{Opened, ProjectionError, Recorded, Sealer, same};
 
     struct Clear;
 
@@ -202,7 +230,15 @@ mod tests {
 
     /// Keeps the positions it was shown.
     #[derive(Default)]
-    struct Positions(Vec<Seq>);
+    struct Positions {
+        seen: Vec<Seq>,
+        /// What the next one that is built beside it does with its first page.
+        halt: Mutex<Option<Halt>>,
+        halts: Option<Halt>,
+    }
+
+    /// Says that it is on its way, and waits until it may go on.
+    type Halt = (oneshot::Sender<()>, std::sync::mpsc::Receiver<()>);
 
     impl Projection for Positions {
         fn name(&self) -> &'static str {
@@ -214,11 +250,15 @@ mod tests {
         }
 
         fn position(&self) -> Seq {
-            self.0.last().copied().unwrap_or(0)
+            self.seen.last().copied().unwrap_or(0)
         }
 
         fn apply(&mut self, batch: &[Recorded]) -> Result<(), ProjectionError> {
-            self.0.extend(batch.iter().map(|recorded| recorded.record.seq));
+            if let Some((begun, go_on)) = self.halts.take() {
+                begun.send(()).unwrap();
+                go_on.recv().unwrap();
+            }
+            self.seen.extend(batch.iter().map(|recorded| recorded.record.seq));
             Ok(())
         }
 
@@ -226,13 +266,17 @@ mod tests {
             Ok(())
         }
 
-        fn reset(&mut self) -> Result<(), ProjectionError> {
-            self.0.clear();
+        fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+            Ok(Box::new(Self { halts: self.halt.lock().unwrap().take(), ..Self::default() }))
+        }
+
+        fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError> {
+            *self = *same(built)?;
             Ok(())
         }
 
         fn digest(&self) -> Result<[u8; 32], ProjectionError> {
-            Ok(*blake3::hash(format!("{:?}", self.0).as_bytes()).as_bytes())
+            Ok(*blake3::hash(format!("{:?}", self.seen).as_bytes()).as_bytes())
         }
     }
 
@@ -241,18 +285,44 @@ mod tests {
         log.commit(Append::new(drafts.collect())).await.unwrap();
     }
 
-    async fn start(log: &LogHandle) -> ProjectorArgs {
+    async fn start(log: &LogHandle, projection: Positions) -> ProjectorArgs {
         let (due, told) = watch::channel(0);
         tokio::spawn(gather(log.reader(), watch::channel(0).1, due));
         let args = ProjectorArgs {
             feed: Arc::new(Feed::new(log.reader(), Arc::new(Clear))),
-            projection: Arc::new(Mutex::new(Box::new(Positions::default()))),
+            projection: Arc::new(Mutex::new(Box::new(projection))),
             seen: watch::channel(0).0,
             due: told,
+            built: watch::channel(None).0,
+            turn: Arc::default(),
             slot: Slot::new("positions"),
         };
         Actor::spawn(None, Projector, args.clone()).await.unwrap();
         args
+    }
+
+    #[tokio::test]
+    async fn the_one_that_answers_goes_on_while_another_is_built_and_a_second_wish_waits() {
+        let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
+        record(&log, 0, 300, IGNORABLE).await;
+        let (begun, has_begun) = oneshot::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        let projection = Positions { halt: Mutex::new(Some((begun, may_go_on))), ..Positions::default() };
+        let args = start(&log, projection).await;
+        let ask = || {
+            let (reply, rebuilt) = oneshot::channel();
+            args.slot.cast(ProjectorMessage::Rebuild(reply)).unwrap();
+            rebuilt
+        };
+        let (first, mut second) = (ask(), ask());
+        has_begun.await.unwrap();
+        record(&log, 300, 5, IGNORABLE).await;
+        args.seen.subscribe().wait_for(|at| *at == 305).await.unwrap();
+        assert!(second.try_recv().is_err());
+        go_on.send(()).unwrap();
+        assert_eq!(first.await.unwrap().unwrap(), 305);
+        assert_eq!(second.await.unwrap().unwrap(), 305);
+        assert_eq!(*args.built.borrow(), None);
     }
 
     /// An unknown kind that may be ignored: the projection sees the position and no event.
@@ -263,7 +333,7 @@ mod tests {
         let log = LogHandle::open(Location::Memory, Options::default()).unwrap().0;
         record(&log, 0, 300, IGNORABLE).await;
         record(&log, 300, 300, IGNORABLE).await;
-        let args = start(&log).await;
+        let args = start(&log, Positions::default()).await;
         assert_eq!(*args.seen.borrow(), 600);
         for n in 0..50 {
             record(&log, 600 + n, 1, IGNORABLE).await;

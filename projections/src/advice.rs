@@ -88,20 +88,6 @@ pub struct Advised {
 }
 
 impl Advised {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            waiting: store.table("advice_waiting")?,
-            runs: store.table("advice_runs")?,
-            worked: store.table("advice_worked")?,
-            lessons: store.table("advice_lessons")?,
-            tallies: store.table("advice_tallies")?,
-        })
-    }
-
     /// How well each tool did after searches with these words, from 0 to below 1; tools of which nothing is known are missing.
     ///
     /// # Errors
@@ -234,6 +220,16 @@ impl Advised {
 impl Fold for Advised {
     const NAME: &'static str = "advice";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            waiting: store.table("advice_waiting")?,
+            runs: store.table("advice_runs")?,
+            worked: store.table("advice_worked")?,
+            lessons: store.table("advice_lessons")?,
+            tallies: store.table("advice_tallies")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let draft = &recorded.record.draft;

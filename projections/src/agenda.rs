@@ -138,19 +138,6 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            tasks: store.table("tasks")?,
-            goals: store.table("goals")?,
-            triggers: store.table("triggers")?,
-            by_project: store.table("intentions_by_project")?,
-        })
-    }
-
     /// A task, if who asks may see it.
     ///
     /// # Errors
@@ -296,6 +283,15 @@ fn set<T: Clone>(field: &mut T, said: &Option<T>) {
 impl Fold for Agenda {
     const NAME: &'static str = "agenda";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            tasks: store.table("tasks")?,
+            goals: store.table("goals")?,
+            triggers: store.table("triggers")?,
+            by_project: store.table("intentions_by_project")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Prospective(event) = event else { return Ok(()) };

@@ -68,14 +68,6 @@ pub struct Approvals {
 }
 
 impl Approvals {
-    /// Opens the table.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { rows: store.table("approvals")? })
-    }
-
     /// One approval.
     ///
     /// # Errors
@@ -114,6 +106,10 @@ impl Approvals {
 impl Fold for Approvals {
     const NAME: &'static str = "approvals";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { rows: store.table("approvals")? })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Approval(event) = event else { return Ok(()) };

@@ -94,14 +94,6 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Opens its tables.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { entries: store.table("audit_entries")?, deeds: store.table("audit_deeds")? })
-    }
-
     /// The newest entries that are wanted, at most `limit` of them, and how many there are.
     ///
     /// # Errors
@@ -236,6 +228,10 @@ impl Sum {
 impl Fold for Audit {
     const NAME: &'static str = "audit";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { entries: store.table("audit_entries")?, deeds: store.table("audit_deeds")? })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         match told(event) {

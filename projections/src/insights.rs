@@ -56,20 +56,6 @@ fn any(table: &Table, prefix: &[u8]) -> Result<bool, StoreError> {
 }
 
 impl Insights {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            passes: store.table("insight_passes")?,
-            links: store.table("insight_links")?,
-            faded: store.table("insight_faded")?,
-            pins: store.table("insight_pins")?,
-            settings: store.table("insight_settings")?,
-        })
-    }
-
     /// A pass that counts, if who asks may see it.
     ///
     /// # Errors
@@ -227,6 +213,16 @@ impl Insights {
 impl Fold for Insights {
     const NAME: &'static str = "insights";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            passes: store.table("insight_passes")?,
+            links: store.table("insight_links")?,
+            faded: store.table("insight_faded")?,
+            pins: store.table("insight_pins")?,
+            settings: store.table("insight_settings")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Consolidation(event) = event else { return Ok(()) };

@@ -32,7 +32,6 @@ pub mod store;
 pub mod temporal;
 pub mod timeline;
 pub mod views;
-mod written_out;
 
 #[cfg(test)]
 mod testing;

@@ -108,39 +108,27 @@ impl Library {
         let search = Search::open(index.as_deref(), options.model.clone())?;
         let finder = search.finder();
         phase("read models: search index");
-        let items = Items::open(&store).map_err(failed)?;
-        let agenda = Agenda::open(&store).map_err(failed)?;
-        let graph = Graph::open(&store).map_err(failed)?;
-        let runs = Runs::open(&store).map_err(failed)?;
-        let approvals = Approvals::open(&store).map_err(failed)?;
-        let audit = Audit::open(&store).map_err(failed)?;
-        let procedures = Procedures::open(&store).map_err(failed)?;
-        let ratings = Ratings::open(&store).map_err(failed)?;
-        let insights = Insights::open(&store).map_err(failed)?;
-        let passes = Passes::open(&store).map_err(failed)?;
-        let proposals = Proposals::open(&store).map_err(failed)?;
-        let advice = Advised::open(&store).map_err(failed)?;
+        let mut shared = Vec::new();
+        let items = rows(&store, &mut shared).map_err(failed)?;
+        let agenda = rows(&store, &mut shared).map_err(failed)?;
+        let graph = rows(&store, &mut shared).map_err(failed)?;
+        let runs = rows(&store, &mut shared).map_err(failed)?;
+        let approvals = rows(&store, &mut shared).map_err(failed)?;
+        let audit = rows(&store, &mut shared).map_err(failed)?;
+        let procedures = rows(&store, &mut shared).map_err(failed)?;
+        let ratings = rows(&store, &mut shared).map_err(failed)?;
+        let insights = rows(&store, &mut shared).map_err(failed)?;
+        let passes = rows(&store, &mut shared).map_err(failed)?;
+        let proposals = rows(&store, &mut shared).map_err(failed)?;
+        let advice = rows(&store, &mut shared).map_err(failed)?;
+        store.sweep().map_err(failed)?;
         phase("read models: tables");
         let repository = options.folder.as_ref().map(|folder| folder.join("procedures.git"));
         let versions = Versions::open(repository.as_deref())?;
         let commits = versions.commits();
         phase("read models: procedures");
-        let shared = vec![
-            rows(&store, items.clone()).map_err(failed)?,
-            rows(&store, agenda.clone()).map_err(failed)?,
-            rows(&store, graph.clone()).map_err(failed)?,
-            rows(&store, runs.clone()).map_err(failed)?,
-            rows(&store, approvals.clone()).map_err(failed)?,
-            rows(&store, audit.clone()).map_err(failed)?,
-            rows(&store, procedures.clone()).map_err(failed)?,
-            rows(&store, ratings.clone()).map_err(failed)?,
-            rows(&store, insights.clone()).map_err(failed)?,
-            rows(&store, passes.clone()).map_err(failed)?,
-            rows(&store, proposals.clone()).map_err(failed)?,
-            rows(&store, advice.clone()).map_err(failed)?,
-            Shared::of(Box::new(versions)),
-            Shared::of(Box::new(search)),
-        ];
+        shared.push(Shared::of(Box::new(versions)));
+        shared.push(Shared::of(Box::new(search)));
         Ok(Self {
             advice,
             phases,
@@ -289,8 +277,12 @@ fn unread(error: ProjectionError) -> Refusal {
     Refusal::new(Code::Unavailable, error.to_string()).hint("athena doctor")
 }
 
-fn rows<F: Fold>(store: &Store, fold: F) -> Result<Shared, StoreError> {
-    Ok(Shared::of(Box::new(Rows::open(store, fold)?)))
+/// Opens a read model of rows: answers what reads it, and adds what drives it.
+fn rows<F: Fold>(store: &Store, shared: &mut Vec<Shared>) -> Result<F, StoreError> {
+    let rows = Rows::open(store)?;
+    let reader = rows.reader();
+    shared.push(Shared::of(Box::new(rows)));
+    Ok(reader)
 }
 
 /// A projection that the library and its driver share. Its position is read without waiting for a batch under way.
@@ -349,8 +341,12 @@ impl Projection for Shared {
         self.with(|projection| projection.scrub())
     }
 
-    fn reset(&mut self) -> Result<(), ProjectionError> {
-        self.with(|projection| projection.reset())
+    fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        self.with(|projection| projection.beside())
+    }
+
+    fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError> {
+        self.with(|projection| projection.adopt(built))
     }
 
     fn digest(&self) -> Result<[u8; 32], ProjectionError> {

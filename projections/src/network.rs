@@ -77,19 +77,6 @@ pub struct Graph {
 }
 
 impl Graph {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            entities: store.table("entities")?,
-            edges: store.table("edges")?,
-            by_project: store.table("graph_by_project")?,
-            version: store.table("graph_version")?,
-        })
-    }
-
     /// The position of the last event that changed the graph.
     ///
     /// # Errors
@@ -247,6 +234,15 @@ fn place(id: &Id, head: &Head) -> Vec<u8> {
 impl Fold for Graph {
     const NAME: &'static str = "graph";
     const VERSION: u32 = 2;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            entities: store.table("entities")?,
+            edges: store.table("edges")?,
+            by_project: store.table("graph_by_project")?,
+            version: store.table("graph_version")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Graph(event) = event else { return Ok(()) };

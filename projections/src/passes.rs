@@ -55,14 +55,6 @@ pub struct Passes {
 }
 
 impl Passes {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { lines: store.table("passes")?, places: store.table("pass_places")? })
-    }
-
     /// A pass, if who asks may see it.
     ///
     /// # Errors
@@ -117,6 +109,10 @@ impl Passes {
 impl Fold for Passes {
     const NAME: &'static str = "passes";
     const VERSION: u32 = 2;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { lines: store.table("passes")?, places: store.table("pass_places")? })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         match event {

@@ -104,19 +104,6 @@ fn version_key(id: &Id, version: u32) -> Vec<u8> {
 }
 
 impl Procedures {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            procedures: store.table("procedures")?,
-            versions: store.table("procedure_versions")?,
-            names: store.table("procedure_names")?,
-            runs: store.table("procedure_runs")?,
-        })
-    }
-
     fn row(&self, cx: &Context, id: &[u8]) -> Result<Option<ProcedureRow>, StoreError> {
         Ok(self.procedures.row::<ProcedureRow>(id)?.filter(|row| row.head.visible(cx)))
     }
@@ -227,6 +214,15 @@ impl Procedures {
 impl Fold for Procedures {
     const NAME: &'static str = "procedures";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            procedures: store.table("procedures")?,
+            versions: store.table("procedure_versions")?,
+            names: store.table("procedure_names")?,
+            runs: store.table("procedure_runs")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let Event::Procedural(event) = event else { return Ok(()) };

@@ -66,18 +66,6 @@ fn leading(row: &ProposalRow) -> impl Iterator<Item = &Id> {
 }
 
 impl Proposals {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            rows: store.table("proposals")?,
-            leads: store.table("proposal_leads")?,
-            models: store.table("proposal_models")?,
-        })
-    }
-
     /// A proposal, if who asks may see it.
     ///
     /// # Errors
@@ -155,6 +143,14 @@ impl Proposals {
 impl Fold for Proposals {
     const NAME: &'static str = "proposals";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            rows: store.table("proposals")?,
+            leads: store.table("proposal_leads")?,
+            models: store.table("proposal_models")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         match event {

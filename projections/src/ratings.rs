@@ -13,14 +13,6 @@ pub struct Ratings {
 }
 
 impl Ratings {
-    /// The table in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self { table: store.table("ratings")? })
-    }
-
     /// How often an item was found useful, and not.
     ///
     /// # Errors
@@ -33,6 +25,10 @@ impl Ratings {
 impl Fold for Ratings {
     const NAME: &'static str = "ratings";
     const VERSION: u32 = 1;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self { table: store.table("ratings")? })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, _: &Recorded) -> Result<(), StoreError> {
         let Event::Meta(meta::Event::Rated(event)) = event else { return Ok(()) };

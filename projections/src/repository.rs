@@ -11,7 +11,7 @@ use athena_schemas::envelope::{Meta, Seq};
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::procedural::{self, Learned};
-use athena_schemas::ports::{Projection, ProjectionError, Recorded};
+use athena_schemas::ports::{Projection, ProjectionError, Recorded, same};
 use git2::{ObjectType, Odb, Oid, Repository};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -57,6 +57,8 @@ pub struct Versions {
     position: Seq,
     /// The position on disk.
     saved: Seq,
+    /// Whether it is the one that answers; others are built beside it.
+    answers: bool,
 }
 
 fn failed(error: impl std::fmt::Display) -> ProjectionError {
@@ -75,8 +77,10 @@ impl Versions {
             refs: Refs::default(),
             position: 0,
             saved: 0,
+            answers: true,
         };
         let Some(folder) = folder else { return Ok(versions) };
+        remove(&beside(folder))?;
         match position(folder) {
             Some(at) => {
                 versions.disk = Some(Repository::open_bare(folder).map_err(failed)?);
@@ -110,9 +114,7 @@ impl Versions {
         self.refs.write().unwrap_or_else(PoisonError::into_inner).clear();
         (self.position, self.saved) = (0, 0);
         if let Some(folder) = &self.folder {
-            if folder.exists() {
-                std::fs::remove_dir_all(folder).map_err(failed)?;
-            }
+            remove(folder)?;
             self.disk = Some(Repository::init_bare(folder).map_err(failed)?);
         }
         Ok(())
@@ -149,6 +151,26 @@ impl Versions {
         refs.insert(tag, commit);
         refs.insert(branch, commit);
         Ok(())
+    }
+}
+
+/// Where another one is built, beside that in a folder.
+fn beside(folder: &Path) -> PathBuf {
+    folder.with_extension("git.beside")
+}
+
+fn remove(folder: &Path) -> Result<(), ProjectionError> {
+    if folder.exists() { std::fs::remove_dir_all(folder).map_err(failed) } else { Ok(()) }
+}
+
+/// One that does not answer leaves nothing behind.
+impl Drop for Versions {
+    fn drop(&mut self) {
+        if let (false, Some(folder)) = (self.answers, &self.folder)
+            && let Err(error) = remove(folder)
+        {
+            tracing::warn!(%error, "a repository that is not used stays until the next start");
+        }
     }
 }
 
@@ -234,8 +256,33 @@ impl Projection for Versions {
         Ok(())
     }
 
-    fn reset(&mut self) -> Result<(), ProjectionError> {
-        self.begin()
+    fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let mut built = Self {
+            folder: self.folder.as_deref().map(beside),
+            disk: None,
+            refs: Refs::default(),
+            position: 0,
+            saved: 0,
+            answers: false,
+        };
+        built.begin()?;
+        Ok(Box::new(built))
+    }
+
+    fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError> {
+        let mut built = same::<Self>(built)?;
+        built.flush()?;
+        if let (Some(folder), Some(beside)) = (&self.folder, &built.folder) {
+            // A start that finds neither begins anew.
+            (self.disk, built.disk) = (None, None);
+            remove(folder)?;
+            std::fs::rename(beside, folder).map_err(failed)?;
+            self.disk = Some(Repository::open_bare(folder).map_err(failed)?);
+        }
+        (self.position, self.saved) = (built.position, built.saved);
+        let mut refs = self.refs.write().unwrap_or_else(PoisonError::into_inner);
+        *refs = std::mem::take(&mut *built.refs.write().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 
     fn digest(&self) -> Result<[u8; 32], ProjectionError> {
@@ -308,9 +355,17 @@ mod tests {
         again.position = 0;
         again.apply(&fed.log).unwrap();
         assert_eq!(again.digest().unwrap(), digest, "what is read twice is there once");
-        again.reset().unwrap();
-        again.apply(&fed.log).unwrap();
+        let commits = again.commits();
+        let mut built = again.beside().unwrap();
+        built.apply(&fed.log[..1]).unwrap();
+        assert!(commits.of("boil", &id("pr", 1), 3).is_some(), "nobody sees what is being built");
+        built.apply(&fed.log[1..]).unwrap();
+        again.adopt(built).unwrap();
         assert_eq!(again.digest().unwrap(), digest, "a rebuild makes the same commits");
+        assert!(!beside(&path).exists());
+        assert_eq!(Versions::open(Some(&path)).unwrap().position(), 3);
+        drop(again.beside().unwrap());
+        assert!(!beside(&path).exists(), "what was not adopted leaves nothing behind");
     }
 
     /// The code of a version as git keeps it: read through its tag.
@@ -379,8 +434,9 @@ mod tests {
             let library = Library::open(options).unwrap();
             agree(&library);
             for mut projection in library.projections() {
-                projection.reset().unwrap();
-                projection.apply(&fed.log).unwrap();
+                let mut built = projection.beside().unwrap();
+                built.apply(&fed.log).unwrap();
+                projection.adopt(built).unwrap();
             }
             agree(&library);
         }

@@ -119,20 +119,6 @@ pub struct Runs {
 }
 
 impl Runs {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            rows: store.table("runs")?,
-            open: store.table("runs_open")?,
-            steps: store.table("run_steps")?,
-            sessions: store.table("sessions")?,
-            violations: store.table("run_violations")?,
-        })
-    }
-
     /// A run.
     ///
     /// # Errors
@@ -264,6 +250,16 @@ pub(crate) fn first_line(code: &Text) -> String {
 impl Fold for Runs {
     const NAME: &'static str = "runs";
     const VERSION: u32 = 2;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            rows: store.table("runs")?,
+            open: store.table("runs_open")?,
+            steps: store.table("run_steps")?,
+            sessions: store.table("sessions")?,
+            violations: store.table("run_violations")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         let event = match event {

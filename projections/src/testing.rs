@@ -9,6 +9,7 @@ use athena_schemas::layers::run::{Started, Text};
 use athena_schemas::ports::{Projection, Recorded};
 use athena_schemas::risk::{Limits, Risk};
 use athena_schemas::wire::Language;
+use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) struct Fed {
@@ -47,6 +48,21 @@ pub(crate) fn started(run: &Id) -> Started {
         jail: "full".into(),
         engines: Vec::new(),
     }
+}
+
+/// Whether a word stands in a file below a folder.
+pub(crate) fn tells(folder: &Path, word: &str) -> bool {
+    let mut open = vec![folder.to_path_buf()];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if std::fs::read(path)
+            .is_ok_and(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+        {
+            return true;
+        }
+    }
+    false
 }
 
 impl Fed {

@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::id::EventId;
 use crate::refusal::Refusal;
 use serde_json::Value;
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -187,10 +188,22 @@ pub enum ProjectionError {
         /// Why.
         cause: DecodeError,
     },
+    /// It was to go over to what another read model had built.
+    #[error("the projection {0} was built for another one")]
+    Stranger(&'static str),
+}
+
+/// What was built beside a projection, as the projection that it is.
+///
+/// # Errors
+/// [`ProjectionError::Stranger`] where it is another.
+pub fn same<P: Projection>(built: Box<dyn Projection>) -> Result<Box<P>, ProjectionError> {
+    let name = built.name();
+    (built as Box<dyn Any>).downcast().map_err(|_| ProjectionError::Stranger(name))
 }
 
 /// A read model: disposable, rebuilt from the log. It keeps its position in the same transaction as its data.
-pub trait Projection: Send {
+pub trait Projection: Any + Send {
     /// Its name, for people and metrics.
     fn name(&self) -> &'static str;
 
@@ -220,11 +233,17 @@ pub trait Projection: Send {
         self.flush()
     }
 
-    /// Forgets everything, for a rebuild.
+    /// An empty one of its kind beside it, which nobody reads: for a rebuild. Dropped before it was adopted, it leaves nothing behind.
     ///
     /// # Errors
     /// When its own store fails.
-    fn reset(&mut self) -> Result<(), ProjectionError>;
+    fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError>;
+
+    /// Goes over to what was built [beside](Self::beside) it: from now on readers see that, and what stood here before is removed.
+    ///
+    /// # Errors
+    /// When its own store fails; [`ProjectionError::Stranger`] for another read model's.
+    fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError>;
 
     /// A digest of its whole content: equal for the live one and one rebuilt from position 0.
     ///

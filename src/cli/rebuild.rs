@@ -48,11 +48,10 @@ async fn watch(session: &Session) -> Infallible {
 /// The read model that is furthest behind sets the pace.
 fn draw(bar: &mut Bar, health: &Value) {
     let head = health.get("head").and_then(Value::as_u64).unwrap_or(0);
-    let lag = health.get("lag").and_then(Value::as_object);
-    let behind = lag.into_iter().flatten().filter_map(|(name, lag)| Some((lag.as_u64()?, name))).max();
-    // Before the work has begun, nothing is behind.
-    if let Some((lag, name)) = behind.filter(|(lag, _)| *lag > 0) {
+    let left = health.get("rebuilding").and_then(Value::as_object);
+    let behind = left.into_iter().flatten().filter_map(|(name, left)| Some((left.as_u64()?, name))).max();
+    if let Some((left, name)) = behind {
         bar.note(name);
-        bar.at(head - lag.min(head), head);
+        bar.at(head - left.min(head), head);
     }
 }

@@ -55,6 +55,7 @@ fn condition(house: &House) -> Condition {
         ok: problems.is_empty(),
         head: house.read_side.head(),
         lag,
+        rebuilding: house.read_side.rebuilding(),
         model: house.read_side.library.finder.model(),
         disk_bytes: bytes_below(&house.folder),
         problems,

@@ -4,7 +4,7 @@ use super::conflicts::claim_prefix;
 use super::tallies::{What, tally};
 use super::{EpisodeRow, FactRow, Head, Items, pair_key, project_key, recorded_key, session_key, time_key};
 use crate::claims;
-use crate::store::{Batch, Fold, StoreError, Table};
+use crate::store::{Batch, Fold, Store, StoreError, Table};
 use athena_schemas::context::Scope;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
@@ -335,6 +335,21 @@ fn annotate(row: &mut EpisodeRow, event: &episodic::Annotated) {
 impl Fold for Items {
     const NAME: &'static str = "items";
     const VERSION: u32 = 3;
+
+    fn open(store: &Store) -> Result<Self, StoreError> {
+        Ok(Self {
+            episodes: store.table("episodes")?,
+            by_time: store.table("episodes_by_time")?,
+            by_session: store.table("episodes_by_session")?,
+            by_position: store.table("episodes_by_position")?,
+            tallies: store.table("tallies")?,
+            facts: store.table("facts")?,
+            by_recorded: store.table("facts_by_recorded")?,
+            claims: store.table("claims")?,
+            settled: store.table("conflicts_settled")?,
+            projects: store.table("projects")?,
+        })
+    }
 
     fn fold(&self, batch: &mut Batch, event: &Event, recorded: &Recorded) -> Result<(), StoreError> {
         // Items of every layer are listed by project.

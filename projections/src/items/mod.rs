@@ -13,7 +13,7 @@ mod tests;
 pub use conflicts::Clash;
 pub use tallies::What;
 
-use crate::store::{Order, Store, StoreError, Table};
+use crate::store::{Order, StoreError, Table};
 use athena_schemas::context::{Context, Scope};
 use athena_schemas::envelope::Seq;
 use athena_schemas::id::Id;
@@ -252,25 +252,6 @@ pub(crate) fn pair_key(one: &Id, other: &Id) -> Vec<u8> {
     [one.as_str().as_bytes(), &[0], other.as_str().as_bytes()].concat()
 }
 impl Items {
-    /// The tables in a store.
-    ///
-    /// # Errors
-    /// When the disk fails.
-    pub fn open(store: &Store) -> Result<Self, StoreError> {
-        Ok(Self {
-            episodes: store.table("episodes")?,
-            by_time: store.table("episodes_by_time")?,
-            by_session: store.table("episodes_by_session")?,
-            by_position: store.table("episodes_by_position")?,
-            tallies: store.table("tallies")?,
-            facts: store.table("facts")?,
-            by_recorded: store.table("facts_by_recorded")?,
-            claims: store.table("claims")?,
-            settled: store.table("conflicts_settled")?,
-            projects: store.table("projects")?,
-        })
-    }
-
     /// An episode, if who asks may see it.
     ///
     /// # Errors

@@ -11,21 +11,21 @@ use athena_schemas::ports::ProjectionError;
 use std::path::PathBuf;
 use tantivy::TantivyError;
 
+/// Its name.
+pub(super) const FILE: &str = "table.bin";
 /// Rows since it was last written before it is written again: so many, or an eighth of all.
 const WORTH: usize = 10_000;
 const SHARE: usize = 8;
 
 impl Search {
     fn table_file(&self) -> Option<PathBuf> {
-        Some(self.folder.as_ref()?.join("table.bin"))
+        Some(self.place.as_ref()?.folder().join(FILE))
     }
 
     /// Whether the table differs enough from what is kept of it.
     pub(super) fn is_table_due(&self) -> bool {
         let rows = self.finder.read().table.len();
-        self.folder.is_some()
-            && !self.forgot
-            && rows.saturating_sub(self.kept_rows) >= WORTH.max(rows / SHARE)
+        self.place.is_some() && !self.forgot && rows.saturating_sub(self.kept_rows) >= WORTH.max(rows / SHARE)
     }
 
     /// Writes the table of what was just committed.

@@ -41,9 +41,10 @@ impl Later {
         self.changed.notify_all();
     }
 
-    /// Forgets what waits.
-    pub(crate) fn clear(&self) {
-        self.lock().rows.clear();
+    /// Forgets what waits, and goes on with what waits in another queue.
+    pub(crate) fn follow(&self, other: &Self) {
+        let rows = std::mem::take(&mut other.lock().rows);
+        self.lock().rows = rows;
         self.changed.notify_all();
     }
 
@@ -94,19 +95,20 @@ impl Finder {
     fn embed_later(&self, model: &dyn Embedder) {
         while let Some(rows) = self.later.take() {
             for row in &rows {
-                let text = {
+                let (text, building) = {
                     let state = self.read();
                     if state.table.facts(*row).is_none() {
                         continue;
                     }
-                    state.snapshot.document(*row).ok().flatten().map(|document| document.text)
+                    let document = state.snapshot.document(*row).ok().flatten();
+                    (document.map(|document| document.text), state.building)
                 };
                 let Some(text) = text else { continue };
                 match model.embed(&[&text]) {
                     Ok(vectors) => {
                         let mut state = self.write();
-                        let is_current =
-                            state.model.as_ref().is_some_and(|m| m.fingerprint() == model.fingerprint());
+                        let is_current = state.building == building
+                            && state.model.as_ref().is_some_and(|m| m.fingerprint() == model.fingerprint());
                         if let (true, Some(all), Some(vector)) =
                             (is_current, &mut state.vectors, vectors.first())
                         {

@@ -328,17 +328,12 @@ impl Writer {
             && files.iter().all(|file| named.contains(file) || file == Path::new(META)))
     }
 
-    /// Forgets everything.
+    /// Ends, once nothing is being merged any more.
     ///
     /// # Errors
-    /// As with [`Writer::commit`].
-    pub fn reset(&mut self) -> Result<(), TantivyError> {
-        // What was added and not committed is with the indexing threads, out of reach of a deletion: the next commit would
-        // write it.
-        self.writer.rollback()?;
-        self.writer.delete_all_documents()?;
-        self.purge = true;
-        self.commit("").map(drop)
+    /// When the disk fails.
+    pub fn finish(self) -> Result<(), TantivyError> {
+        self.writer.wait_merging_threads()
     }
 
     /// What is on disk now.

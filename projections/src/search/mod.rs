@@ -19,6 +19,7 @@ mod later;
 pub mod lessons;
 pub mod lexicon;
 pub mod pack;
+mod place;
 pub mod plan;
 mod pool;
 mod retrieve;
@@ -35,7 +36,7 @@ use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::id::Id;
 use athena_schemas::layers::rag;
-use athena_schemas::ports::{Projection, ProjectionError, Recorded};
+use athena_schemas::ports::{Projection, ProjectionError, Recorded, same};
 use athena_schemas::refusal::{Code, Refusal};
 use document::{Change, Document, changes_of};
 use embed::Embedder;
@@ -43,6 +44,7 @@ use gate::Gate;
 use later::Later;
 use lessons::Lessons;
 use lexicon::{Delta, Entry, Snapshot, Writer};
+use place::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::io::{Seek, SeekFrom, Write as _};
@@ -68,6 +70,8 @@ pub(crate) struct State {
     pub(crate) vectors: Option<Vectors>,
     pub(crate) model: Option<Arc<dyn Embedder>>,
     pub(crate) lessons: Lessons,
+    /// Which building it is: rows of another one are other documents.
+    pub(crate) building: u64,
 }
 
 /// The read side of search.
@@ -163,7 +167,7 @@ struct Payload {
 pub struct Search {
     finder: Finder,
     writer: Writer,
-    folder: Option<PathBuf>,
+    place: Option<Place>,
     position: Seq,
     /// Changes since the last commit.
     waiting: usize,
@@ -186,29 +190,26 @@ impl Search {
     /// # Errors
     /// When the folder cannot be read or written.
     pub fn open(folder: Option<&Path>, model: Option<Arc<dyn Embedder>>) -> Result<Self, ProjectionError> {
-        let index = folder.map(|folder| folder.join("index"));
-        let mut writer = match Writer::open(index.as_deref()) {
-            Ok(writer) => writer,
-            // Another schema, or damaged: the log has it all.
+        let mut search = Self::at(folder.map(Place::open).transpose().map_err(store)?)?;
+        if let Some(model) = model {
+            search.use_model(model)?;
+        }
+        Ok(search)
+    }
+
+    fn at(place: Option<Place>) -> Result<Self, ProjectionError> {
+        let (mut writer, payload) = match stored(place.as_ref()) {
+            Ok(found) => found,
+            // Of another version, or damaged: the log has it all.
             Err(error) => {
-                let Some(index) = &index else { return Err(store(error)) };
+                let Some(place) = &place else { return Err(store(error)) };
                 tracing::warn!(%error, "the search index is built anew");
-                std::fs::remove_dir_all(index).map_err(store)?;
-                let _ = std::fs::remove_file(index.with_file_name("table.bin"));
-                Writer::open(Some(index)).map_err(store)?
+                place.empty().map_err(store)?;
+                stored(Some(place)).map_err(store)?
             }
         };
-        let payload: Payload = writer
-            .payload()
-            .map_err(store)?
-            .and_then(|payload| serde_json::from_str(&payload).ok())
-            .unwrap_or_default();
-        if payload.version != VERSION {
-            writer.reset().map_err(store)?;
-        }
-        let payload = if payload.version == VERSION { payload } else { Payload::default() };
         let committed = writer.committed().map_err(store)?;
-        let file = folder.map(|folder| folder.join("table.bin"));
+        let file = place.as_ref().map(|place| place.folder().join(kept::FILE));
         let (mut table, kept_rows) = kept::table(file, &committed).map_err(store)?;
         table.reserve_rows(payload.rows);
         let state = State {
@@ -217,13 +218,14 @@ impl Search {
             vectors: None,
             model: None,
             lessons: payload.lessons,
+            building: 0,
         };
         let finder =
             Finder { state: Arc::new(RwLock::new(state)), analyzer: Arc::default(), later: Arc::default() };
-        let mut search = Self {
+        Ok(Self {
             finder,
             writer,
-            folder: folder.map(Path::to_path_buf),
+            place,
             position: payload.position,
             waiting: 0,
             urgent: false,
@@ -231,11 +233,7 @@ impl Search {
             wiped: Vec::new(),
             kept_rows,
             forgot: false,
-        };
-        if let Some(model) = model {
-            search.use_model(model)?;
-        }
-        Ok(search)
+        })
     }
 
     /// The read side.
@@ -280,7 +278,7 @@ impl Search {
 
     fn vector_file(&self, model: &dyn Embedder) -> Option<PathBuf> {
         let name: String = model.fingerprint().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Some(self.folder.as_ref()?.join(format!("vectors-{name}-{}.bin", model.dimensions())))
+        Some(self.place.as_ref()?.folder().join(format!("vectors-{name}-{}.bin", model.dimensions())))
     }
 
     fn load_vectors(&self, model: &dyn Embedder) -> Result<Vectors, ProjectionError> {
@@ -427,6 +425,16 @@ impl Search {
     }
 }
 
+/// The index in a place, and what its last commit says.
+fn stored(place: Option<&Place>) -> Result<(Writer, Payload), tantivy::TantivyError> {
+    let writer = Writer::open(place.map(|place| place.folder().join("index")).as_deref())?;
+    let Some(payload) = writer.payload()? else { return Ok((writer, Payload::default())) };
+    match serde_json::from_str::<Payload>(&payload) {
+        Ok(payload) if payload.version == VERSION => Ok((writer, payload)),
+        _ => Err(tantivy::TantivyError::SchemaError("it was written by another version".into())),
+    }
+}
+
 /// Digest of a serialized document.
 fn fingerprint(body: &[u8]) -> [u8; 16] {
     let mut digest = [0; 16];
@@ -485,21 +493,32 @@ impl Projection for Search {
         self.commit()
     }
 
-    fn reset(&mut self) -> Result<(), ProjectionError> {
-        self.finder.later.clear();
-        self.writer.reset().map_err(store)?;
-        let committed = self.writer.committed().map_err(store)?;
-        let mut state = self.finder.write();
-        state.table = Table::default();
-        state.lessons = Lessons::default();
-        state.snapshot = Snapshot { committed, delta: Delta::default() };
-        state.vectors = state.model.as_ref().map(|model| Vectors::new(model.dimensions()));
-        drop(state);
-        (self.position, self.waiting, self.saved_rows) = (0, 0, 0);
-        self.wiped.clear();
-        self.forget_table()?;
-        self.forgot = false;
-        Ok(())
+    fn beside(&self) -> Result<Box<dyn Projection>, ProjectionError> {
+        let built = Self::at(self.place.as_ref().map(Place::beside).transpose().map_err(store)?)?;
+        let live = self.finder.read();
+        let mut state = built.finder.write();
+        state.building = live.building + 1;
+        state.model.clone_from(&live.model);
+        state.vectors = live.model.as_ref().map(|model| Vectors::new(model.dimensions()));
+        drop((live, state));
+        Ok(Box::new(built))
+    }
+
+    fn adopt(&mut self, built: Box<dyn Projection>) -> Result<(), ProjectionError> {
+        let mut built = same::<Self>(built)?;
+        built.commit()?;
+        built.keep_table()?;
+        let spare = Writer::open(None).map_err(store)?;
+        if let (Some(old), Some(new)) = (&mut self.place, &mut built.place) {
+            new.succeed(old).map_err(store)?;
+        }
+        std::mem::swap(self, &mut *built);
+        // Others hold the finder, and threads embed for it: it stays, and what it finds changes.
+        std::mem::swap(&mut self.finder, &mut built.finder);
+        std::mem::swap(&mut *self.finder.write(), &mut *built.finder.write());
+        self.finder.later.follow(&built.finder.later);
+        // Whatever is being merged would be written into the folder that is about to go.
+        std::mem::replace(&mut built.writer, spare).finish().map_err(store)
     }
 
     fn digest(&self) -> Result<[u8; 32], ProjectionError> {

@@ -1,6 +1,7 @@
 //! Search from events to answers.
 
 use super::*;
+use crate::testing::tells;
 use athena_schemas::context::{Caller, Context, Scope};
 use athena_schemas::envelope::{Draft, Family, Meta, Record};
 use athena_schemas::id::CommandId;
@@ -211,14 +212,6 @@ fn hidden_comes_back_and_erased_does_not() {
     assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_1".into()));
 }
 
-/// Whether a word stands in a file of a folder.
-fn tells(folder: &Path, word: &str) -> bool {
-    let files = std::fs::read_dir(folder.join("index")).unwrap().map(|entry| entry.unwrap().path());
-    files
-        .filter_map(|file| std::fs::read(file).ok())
-        .any(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
-}
-
 #[test]
 fn what_was_erased_is_in_no_file_whatever_merges_are_under_way() {
     let folder = tempfile::tempdir().unwrap();
@@ -247,7 +240,8 @@ fn what_was_erased_is_in_no_file_whatever_merges_are_under_way() {
     for kept in (0..40).filter(|n| !matches!(n % 4, 0 | 3)) {
         assert_eq!(ids(&search, "p", &Ask::new(word(kept))).first(), Some(&format!("ep_{kept}")));
     }
-    search.reset().unwrap();
+    let built = search.beside().unwrap();
+    search.adopt(built).unwrap();
     assert!((0..40).all(|n| !tells(folder.path(), &word(n))));
 }
 
@@ -317,7 +311,7 @@ fn stride_d19() {
 fn a_kept_table_serves_a_later_index_and_what_is_wrong_with_it_costs_only_time() {
     let folder = tempfile::tempdir().unwrap();
     let open = || Search::open(Some(folder.path()), None).unwrap();
-    let file = folder.path().join("table.bin");
+    let file = folder.path().join("0").join(kept::FILE);
     let mut history = kitchen();
     let mut search = open();
     search.apply(&history.0).unwrap();
@@ -387,10 +381,10 @@ fn a_store_on_disk_goes_on_where_it_committed() {
     search.apply(&history.0[6..]).unwrap();
     assert_eq!(search.digest().unwrap(), live);
     assert!(ids(&search, "p", &Ask::new("kettle")).contains(&"ep_6".into()));
-    search.reset().unwrap();
-    assert_eq!((search.position(), search.finder().documents()), (0, 0));
-    search.apply(&history.0).unwrap();
-    assert_eq!(search.digest().unwrap(), live);
+    let mut built = search.beside().unwrap();
+    built.apply(&history.0).unwrap();
+    search.adopt(built).unwrap();
+    assert_eq!((search.position(), search.digest().unwrap()), (7, live));
 }
 
 #[derive(Debug, Clone)]

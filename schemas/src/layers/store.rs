@@ -317,6 +317,9 @@ pub struct Condition {
     pub head: u64,
     /// How many positions each read model is behind.
     pub lag: BTreeMap<String, u64>,
+    /// How many positions each one is behind that is being built anew, beside the read model that answers meanwhile.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rebuilding: BTreeMap<String, u64>,
     /// The model texts are embedded with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,

@@ -78,8 +78,8 @@ fn reach(journal: &Path) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Store;
     use super::*;
-    use crate::store::Store;
 
     fn rows(folder: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
         let (store, mut rows) = (Store::open(folder).unwrap(), Vec::new());
