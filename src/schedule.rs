@@ -1,7 +1,9 @@
-//! What Athena does by itself: passes of consolidation in the scopes that are due, and retention of run records. An ordinary
-//! caller of the router, nothing more.
+//! What Athena does by itself: passes of consolidation in the scopes that are due, and retention of run records, as an ordinary
+//! caller of the router; and writing out what has gathered in memory.
 
 use crate::router::Router;
+use athena_actors::log::LogHandle;
+use athena_projections::library::Library;
 use athena_schemas::context::Caller;
 use athena_schemas::layers::consolidation::DueScope;
 use athena_schemas::ports::{Request, Router as _};
@@ -15,6 +17,17 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// How often it asks whether something is to be retired.
 const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// How often it looks at what has gathered in memory.
+const GATHERED_LOOK: Duration = Duration::from_secs(2);
+
+/// More bytes between two looks are a burst, such as an import. The storage engines write that out by themselves, in larger
+/// pieces, which is quicker.
+const BURST: u64 = 8 << 20;
+
+/// Bytes worth writing out while more come, and in a pause.
+const WORTH: u64 = 4 << 20;
+const WORTH_IN_A_PAUSE: u64 = 1 << 20;
 
 /// Looks and acts until the router is gone. A language model is asked about what passes are unsure of where the settings say
 /// so.
@@ -45,6 +58,41 @@ pub(crate) async fn retention(router: Weak<Router>) {
     }
 }
 
+/// Keeps the log and the read models from filling their memory slowly: each of some fifty tables may hold megabytes, for ever
+/// in a process that does little. Ends with the read models.
+pub(crate) async fn write_out(log: LogHandle, library: Weak<Library>) {
+    let mut ticks = tokio::time::interval(GATHERED_LOOK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let (mut log_before, mut rows_before) = (0, 0);
+    loop {
+        ticks.tick().await;
+        let Some(library) = library.upgrade() else { return };
+        let is_log_due = is_due(&mut log_before, log.gathered());
+        let are_rows_due = is_due(&mut rows_before, library.store.gathered());
+        if !is_log_due && !are_rows_due {
+            continue;
+        }
+        let log = log.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            if is_log_due && let Err(error) = log.begin_write_out() {
+                tracing::warn!(%error, "the log's memory was not written out");
+            }
+            if are_rows_due && let Err(error) = library.store.begin_write_out() {
+                tracing::warn!(%error, "the read models' memory was not written out");
+            }
+        });
+        // It fails where the process ends.
+        let _ = begun.await;
+    }
+}
+
+/// Whether what has gathered is to be written out, by what it was at the look before.
+fn is_due(before: &mut u64, now: u64) -> bool {
+    // It is less than before where somebody else has written it out.
+    let more = now.saturating_sub(std::mem::replace(before, now));
+    now >= if more == 0 { WORTH_IN_A_PAUSE } else { WORTH } && more < BURST
+}
+
 /// One pass in each scope that is due.
 pub(crate) async fn pass(router: &Router, reasons: bool) -> Result<usize, Refusal> {
     let due = call(router, "consolidation/due", json!({}), &Caller::system()).await?;
@@ -66,4 +114,21 @@ pub(crate) async fn pass(router: &Router, reasons: bool) -> Result<usize, Refusa
 
 async fn call(router: &Router, op: &str, params: Value, caller: &Caller) -> Result<Value, Refusal> {
     Ok(router.call(caller, Request::new(op, params)).await?.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_gathers_slowly_or_has_stopped_is_written_out_and_a_burst_is_not() {
+        let looks = |seen: &[u64]| {
+            let mut before = 0;
+            seen.iter().map(|now| is_due(&mut before, *now)).collect::<Vec<_>>()
+        };
+        assert_eq!(looks(&[1 << 20, 2 << 20, 3 << 20, 4 << 20]), [false, false, false, true], "a trickle");
+        assert_eq!(looks(&[100, 100, 2 << 20, 2 << 20]), [false, false, false, true], "a pause");
+        assert_eq!(looks(&[20 << 20, 40 << 20, 40 << 20]), [false, false, true], "a burst, and its end");
+        assert_eq!(looks(&[5 << 20, 100, 100]), [true, false, false], "written out meanwhile");
+    }
 }

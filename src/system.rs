@@ -302,6 +302,8 @@ impl System {
         *system.settling.get_mut() = Some(settling);
         tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
         tokio::spawn(crate::schedule::retention(Arc::downgrade(&system.router)));
+        let library = Arc::downgrade(&system.read_side.library);
+        tokio::spawn(crate::schedule::write_out(system.log.clone(), library));
         Ok(system)
     }
 
@@ -400,6 +402,8 @@ impl System {
             tracing::warn!("what was erased or retired is not all settled; the next start goes on with it");
         }
         self.root.stop(None);
+        // A read model that is far behind, or one that is being built anew, does not hold up the end.
+        self.read_side.close();
         if let Some(done) = self.done.lock().await.take()
             && tokio::time::timeout(SHUTDOWN_WAIT, done).await.is_err()
         {

@@ -88,6 +88,14 @@ impl Store for Failing {
         self.fail(|| self.store.sync())
     }
 
+    fn gathered(&self) -> u64 {
+        self.store.gathered()
+    }
+
+    fn begin_write_out(&self) -> Result<(), StoreError> {
+        self.store.begin_write_out()
+    }
+
     fn last(&self) -> Result<Option<(Seq, Hash)>, StoreError> {
         self.store.last()
     }

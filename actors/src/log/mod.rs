@@ -290,6 +290,19 @@ impl LogHandle {
             .map(|receipt| receipt.last)
     }
 
+    /// Bytes that were written since memory was last written out by [`Self::begin_write_out`]. 0 while the log is not open.
+    pub fn gathered(&self) -> u64 {
+        self.slot.get().map_or(0, |store| store.gathered())
+    }
+
+    /// Begins to write out what is held in memory, and does not wait for it: it has been safe in the journal from the start.
+    ///
+    /// # Errors
+    /// When the log is closed or the disk fails.
+    pub fn begin_write_out(&self) -> Result<(), LogError> {
+        Ok(self.slot.get()?.begin_write_out()?)
+    }
+
     /// Writes out what is held in memory and ends the writer, so that the next opening is fast. Other handles get
     /// [`LogError::Closed`] from then on.
     ///

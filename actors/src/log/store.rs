@@ -115,6 +115,15 @@ pub trait Store: Send + Sync {
     /// When the disk fails.
     fn sync(&self) -> Result<(), StoreError>;
 
+    /// Bytes that were written since memory was last [written out](Self::begin_write_out).
+    fn gathered(&self) -> u64;
+
+    /// Begins to write out what is held in memory, and does not wait for it.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    fn begin_write_out(&self) -> Result<(), StoreError>;
+
     /// The last position and its chain hash.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use athena_schemas::id::EventId;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// What this store promises.
@@ -31,6 +32,9 @@ const JOURNAL_MAX: u64 = 64 << 20;
 /// Bytes that each index of the log keeps in memory before it writes them out; the log itself keeps the engine's own 64 MiB. Less
 /// (16 and 4 MiB) made appends a tenth slower, the engine's own for each lets a server that only runs grow by 256 MiB.
 const INDEX_MEMTABLE: u64 = 16 << 20;
+
+/// About what an event takes in the indexes.
+const INDEX_BYTES: usize = 80;
 
 /// Blocks of the log are large, because it is mostly read in order.
 const LOG_BLOCK: u32 = 16 << 10;
@@ -51,6 +55,7 @@ pub(crate) struct Disk {
     ids: Keyspace,
     meta: Keyspace,
     blobs: Blobs,
+    gathered: AtomicU64,
 }
 
 impl Disk {
@@ -78,7 +83,8 @@ impl Disk {
         let ids = keyspace("ids", index)?;
         let meta = keyspace("meta", index)?;
         let blobs = Blobs::new(folder.join("blobs"));
-        Ok(Self { folder: folder.into(), database, log, streams, ids, meta, blobs })
+        let gathered = AtomicU64::new(0);
+        Ok(Self { folder: folder.into(), database, log, streams, ids, meta, blobs, gathered })
     }
 
     fn keyspaces(&self) -> [&Keyspace; 4] {
@@ -95,7 +101,9 @@ impl Store for Disk {
         let mode = if sync { PersistMode::SyncData } else { PersistMode::Buffer };
         let items = 3 * batch.events.len() + batch.stubs.len() + batch.meta.len();
         let mut write = OwnedWriteBatch::with_capacity(self.database.clone(), items).durability(Some(mode));
+        let mut bytes = 0;
         for entry in &batch.events {
+            bytes += entry.frame.len() + INDEX_BYTES;
             let seq = entry.seq.to_be_bytes();
             write.insert(&self.log, seq, &*entry.frame);
             write.insert(&self.streams, stream_version(&entry.stream, entry.version), seq);
@@ -110,7 +118,21 @@ impl Store for Disk {
                 None => write.remove(&self.meta, key.as_slice()),
             }
         }
-        write.commit().map_err(|error| convert(&error))
+        write.commit().map_err(|error| convert(&error))?;
+        self.gathered.fetch_add(bytes as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn gathered(&self) -> u64 {
+        self.gathered.load(Ordering::Relaxed)
+    }
+
+    fn begin_write_out(&self) -> Result<(), StoreError> {
+        self.gathered.store(0, Ordering::Relaxed);
+        for keyspace in self.keyspaces() {
+            keyspace.rotate_memtable().map_err(|error| convert(&error))?;
+        }
+        Ok(())
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -199,9 +221,7 @@ impl Store for Disk {
     }
 
     fn flush(&self) -> Result<(), StoreError> {
-        for keyspace in self.keyspaces() {
-            keyspace.rotate_memtable().map_err(|error| convert(&error))?;
-        }
+        self.begin_write_out()?;
         // fjall's own waiting never ends when the disk is full, so this one looks for that.
         let deadline = Instant::now() + FLUSH_PATIENCE;
         while self.keyspaces().iter().any(|keyspace| keyspace.sealed_memtable_count() > 0) {

@@ -57,6 +57,14 @@ impl Store for Memory {
         Ok(())
     }
 
+    fn gathered(&self) -> u64 {
+        0
+    }
+
+    fn begin_write_out(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn last(&self) -> Result<Option<(Seq, Hash)>, StoreError> {
         let shelves = self.read();
         let Some(last) = shelves.frames.last() else { return Ok(None) };
