@@ -12,8 +12,8 @@ from mcp.client.stdio import stdio_client
 
 ATHENA, STORE = os.environ["ATHENA"], os.environ["STORE"]
 RUNS = int(os.environ.get("ATHENA_EXECUTES", "300"))
-# What is built once is built after these: caches, the pool, the first segments of the log.
-FIRST = 100
+# What is built once is built after these: caches, the pool, the first files of the log.
+FIRST = max(100, RUNS // 10)
 GROWTH_MAX = 32 << 20
 SERVER = StdioServerParameters(command=ATHENA, args=["--store", STORE, "serve"], env=dict(os.environ))
 KIT = pathlib.Path(__file__).parent.parent / "support" / "hostile.py"

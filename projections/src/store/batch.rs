@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
+/// About what a row takes in memory beside its bytes: a node of a list.
+const ROW_BYTES: usize = 120;
+
 /// Changes to be written at once; reads through it see them before they are.
 pub struct Batch {
     store: Store,
@@ -101,7 +104,7 @@ impl Batch {
             Backend::Disk(database, _) => {
                 let (mut batch, mut bytes) = (database.batch(), 0);
                 for ((number, key), value) in self.changes {
-                    bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+                    bytes += ROW_BYTES + key.len() + value.as_ref().map_or(0, Vec::len);
                     let Some(Backing::Disk(keyspace)) = self.tables.get(&number) else { continue };
                     match value {
                         Some(value) => batch.insert(keyspace, key, value),
