@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What this benchmark takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -120,6 +120,9 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
     }
     let resident = resident_mib();
     say(format!("after the import: {}", crate::recall::memory_by_kind()));
+    tokio::time::sleep(REST).await;
+    let rested = resident_mib();
+    say(format!("after a rest: {}", crate::recall::memory_by_kind()));
 
     let begun = Instant::now();
     let pass = house.call("consolidation/consolidate", json!({})).await?;
@@ -143,6 +146,7 @@ async fn one(settings: &Settings, memories: u64) -> anyhow::Result<Value> {
         "recall_p50_ms": rounded(median(&recalls)),
         "recall_p95_ms": rounded(percentile(&mut recalls, 0.95)),
         "resident_mib": resident.round(),
+        "resident_after_a_rest_mib": rested.round(),
         "resident_started_again_mib": started,
         "consolidation_s": rounded(consolidated),
         "consolidation": counts,
@@ -176,6 +180,9 @@ pub(crate) async fn resident(store: &Path, model: Option<&Path>) -> anyhow::Resu
     house.system.shutdown().await;
     Ok(())
 }
+
+/// What an import leaves in memory is written out in the pause after it, within seconds.
+const REST: Duration = Duration::from_secs(10);
 
 /// Lines of one file.
 const FILE: u64 = 100_000;

@@ -212,7 +212,7 @@ impl Inner {
         watched: Watched,
         cancel: &CancellationToken,
     ) -> Result<Outcome, Refusal> {
-        let Attempt { run, tape, recorder, worker, session, doubt, begun } = attempt;
+        let Attempt { run, tape, recorder, mut worker, session, doubt, begun } = attempt;
         let live = Live {
             router: self.router()?,
             caller: tape.code_caller(),
@@ -228,8 +228,12 @@ impl Inner {
         let _place = worker.place();
         let mut world = World::new(&tape, Beyond::Live(Box::new(live)));
         let started = Instant::now();
-        let ended = drive(worker, tape.job(), &mut world, cancel).await;
+        let ended = drive(&mut worker, tape.job(), &tape.namespaces, &mut world, cancel).await;
         let worker_us = micros(started);
+        match &ended {
+            Ended::Done(_) => worker.leave(),
+            _ => drop(worker),
+        }
         drop(watched);
         if let Some(violated) = violated(&ended) {
             alarm(&run, &violated);
@@ -381,8 +385,7 @@ impl Inner {
     ) -> Result<Tape, Refusal> {
         let namespaces = self.parts.surface.namespaces(cx);
         self.parts.sandbox.expect(&namespaces);
-        let surface = serde_json::to_string(&*namespaces)
-            .map_err(|error| Refusal::internal(format!("the globals: {error}")))?;
+        let surface = self.surface(&namespaces)?;
         let state = session.map_or_else(|| "{}".to_owned(), |session| session.state().json);
         let ready = worker.ready();
         let started = Started {
@@ -398,7 +401,7 @@ impl Inner {
             limits,
             session: session.map(Held::reference),
             state: recorder.text(&state)?,
-            surface: recorder.kept(&surface)?,
+            surface: recorder.kept_as(&surface.hash, &surface.json)?,
             risk: looked.assessment.level,
             reasons: looked.assessment.reasons.iter().map(|reason| reason.message.clone()).collect(),
             capabilities: looked.assessment.capabilities.clone(),
@@ -414,7 +417,7 @@ impl Inner {
             code: looked.code.clone(),
             input: looked.input.clone(),
             state,
-            namespaces: namespaces.to_vec(),
+            namespaces,
             asked: BTreeMap::new(),
             told: VecDeque::new(),
             waiting: None,

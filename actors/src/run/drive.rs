@@ -5,8 +5,9 @@ use crate::sandbox::{Broken, Death, Exit, Worker, calls};
 use athena_schemas::id::Id;
 use athena_schemas::layers::run::{Bound, Divergence, Status};
 use athena_schemas::refusal::Refusal;
-use athena_schemas::wire::{Finish, FromWorker, Job, ToWorker};
+use athena_schemas::wire::{Finish, FromWorker, Job, Namespace, ToWorker};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -69,10 +70,11 @@ pub(crate) trait Host: Send {
     fn done(&mut self) -> Result<(), Stop>;
 }
 
-/// Runs `job` on `worker` against `host`.
+/// Runs `job` on `worker` against `host`. A worker that did not come to its end by itself is to be dropped at once.
 pub(crate) async fn drive(
-    mut worker: Worker,
+    worker: &mut Worker,
     job: Job,
+    globals: &Arc<[Namespace]>,
     host: &mut impl Host,
     cancel: &CancellationToken,
 ) -> Ended {
@@ -80,7 +82,7 @@ pub(crate) async fn drive(
         Bounds { calls: 0, calls_max: job.limits.calls, log_left: job.limits.log_bytes + LOG_SLACK };
     let begun = Instant::now();
     let deadline = begun + Duration::from_millis(job.limits.wall_ms) + GRACE;
-    if let Err(broken) = worker.start(job) {
+    if let Err(broken) = worker.start(job, globals) {
         return lost(worker, broken).await;
     }
     let late = tokio::time::sleep_until(deadline);
@@ -133,7 +135,6 @@ pub(crate) async fn drive(
                 };
             }
             Ok(FromWorker::Trapped { call }) => {
-                drop(worker);
                 return Ended::Died(calls::forbidden(call));
             }
             Ok(FromWorker::Ready(_) | FromWorker::Analysis(_)) => {
@@ -178,7 +179,7 @@ impl Bounds {
 }
 
 /// The end of a worker that is gone or cannot be believed.
-async fn lost(worker: Worker, broken: Broken) -> Ended {
+async fn lost(worker: &mut Worker, broken: Broken) -> Ended {
     match broken {
         Broken::Closed => Ended::Died(match worker.end(LEAVING).await {
             Exit::Code(0) => Death {
@@ -189,7 +190,6 @@ async fn lost(worker: Worker, broken: Broken) -> Ended {
             exit => exit.read(false),
         }),
         Broken::Protocol(detail) | Broken::Full(detail) => {
-            drop(worker);
             Ended::Died(Death { status: Status::Violated, bound: Bound::Protocol, detail })
         }
     }

@@ -37,7 +37,7 @@ use athena_schemas::layers::run::{
 };
 use athena_schemas::ports::{Request, Router};
 use athena_schemas::refusal::{Code, Refusal};
-use athena_schemas::wire::{Assessment, Language};
+use athena_schemas::wire::{Assessment, Language, Namespace};
 use past::Line;
 use record::Recorder;
 use serde_json::{Value, json};
@@ -65,6 +65,15 @@ struct Inner {
     router: OnceLock<Weak<dyn Router>>,
     sessions: Sessions,
     active: Mutex<HashMap<Id, Active>>,
+    /// The globals that runs had last, as records have them.
+    written: Mutex<Option<Arc<Written>>>,
+}
+
+/// Globals as records have them.
+struct Written {
+    globals: Arc<[Namespace]>,
+    json: String,
+    hash: String,
 }
 
 /// A run at work in this process.
@@ -90,6 +99,7 @@ impl Runs {
                 router: OnceLock::new(),
                 sessions: Sessions::default(),
                 active: Mutex::default(),
+                written: Mutex::default(),
             }),
         }
     }
@@ -320,6 +330,18 @@ impl Inner {
     /// Where a run at work comes from.
     fn line_of(&self, run: &Id) -> Option<Line> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner).get(run).map(|run| run.line.clone())
+    }
+
+    /// Globals as records have them: written once for all runs that have the same ones.
+    fn surface(&self, globals: &Arc<[Namespace]>) -> Result<Arc<Written>, Refusal> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(same) = written.as_ref().filter(|written| Arc::ptr_eq(&written.globals, globals)) {
+            return Ok(same.clone());
+        }
+        let json = serde_json::to_string(&**globals)
+            .map_err(|error| Refusal::internal(format!("the globals: {error}")))?;
+        let fresh = Arc::new(Written { globals: globals.clone(), hash: record::hash(&json), json });
+        Ok(written.insert(fresh).clone())
     }
 
     fn router(&self) -> Result<Arc<dyn Router>, Refusal> {

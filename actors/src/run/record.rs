@@ -141,11 +141,15 @@ impl Recorder {
     /// A text kept under its hash, whatever its size: once, and once more where what was kept is old. Old texts may be retired,
     /// and one that a run has just begun to need must not be.
     pub(crate) fn kept(&mut self, text: &str) -> Result<Text, Refusal> {
-        let hash = hash(text);
+        self.kept_as(&hash(text), text)
+    }
+
+    /// The same, for a text whose [`hash`] is known.
+    pub(crate) fn kept_as(&mut self, hash: &str, text: &str) -> Result<Text, Refusal> {
         let (reader, now) = (self.log.reader(), self.now_ms());
         let mut generation = 0;
         let unkept = loop {
-            let id = blob_id(self.meta.scope.vault(), &hash, generation);
+            let id = blob_id(self.meta.scope.vault(), hash, generation);
             let Some(seq) = reader.find(id)? else { break Some(id) };
             let mut fresh = false;
             self.log.outline(seq - 1, &mut |kept| {
@@ -158,7 +162,7 @@ impl Recorder {
             generation += 1;
         };
         if let Some(id) = unkept {
-            let kept = BlobKept { hash: hash.clone(), text: text.to_owned() };
+            let kept = BlobKept { hash: hash.to_owned(), text: text.to_owned() };
             let draft = self.draft("run/blobs", id, &kept.into())?;
             let failed = self.failed.clone();
             let append =
@@ -172,7 +176,7 @@ impl Recorder {
                 }),
             );
         }
-        Ok(Text::Blob { hash, bytes: text.len() as u64 })
+        Ok(Text::Blob { hash: hash.to_owned(), bytes: text.len() as u64 })
     }
 
     fn append(&mut self, durability: Durability) -> Pending {

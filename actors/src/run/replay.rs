@@ -40,7 +40,7 @@ impl Inner {
             return Ok(replayed(divergence, None, serde_json::Value::Null));
         }
         let other = |engine: &String| is_python(engine) || is_deno(engine);
-        let worker = match tape.started.engines.iter().any(other) {
+        let mut worker = match tape.started.engines.iter().any(other) {
             true => self.worker_again(&tape, &CancellationToken::new()).await?,
             false => worker,
         };
@@ -48,7 +48,8 @@ impl Inner {
         let mut world = World::new(&tape, Beyond::Offline(Offline { until: op.until, whole }));
         world.trace = op.step.then(Vec::new);
         let job = lenient(tape.job());
-        let ended = drive(worker, job, &mut world, &CancellationToken::new()).await;
+        let never = CancellationToken::new();
+        let ended = drive(&mut worker, job, &tape.namespaces, &mut world, &never).await;
         let clean = match ended {
             Ended::Stopped(Stop::PlayedOut) => {
                 return Ok(replayed(None, Some(world), serde_json::Value::Null));

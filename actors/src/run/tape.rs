@@ -13,6 +13,7 @@ use athena_schemas::ports::{LogReader, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::wire::{Job, Namespace};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Records read at once.
 const PAGE: usize = 256;
@@ -42,7 +43,7 @@ pub(crate) struct Tape {
     pub(crate) code: String,
     pub(crate) input: String,
     pub(crate) state: String,
-    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) namespaces: Arc<[Namespace]>,
     pub(crate) asked: BTreeMap<u32, Asked>,
     pub(crate) told: VecDeque<Told>,
     pub(crate) waiting: Option<Waiting>,
@@ -213,7 +214,7 @@ impl Tape {
         }
     }
 
-    /// The job, as it was.
+    /// The job, as it was, but for its globals.
     pub(crate) fn job(&self) -> Job {
         Job {
             language: self.started.language,
@@ -223,7 +224,7 @@ impl Tape {
             seed: self.started.seed,
             clock_ms: self.started.clock_ms,
             limits: self.started.limits,
-            namespaces: self.namespaces.clone(),
+            namespaces: Vec::new(),
             prepared: false,
         }
     }

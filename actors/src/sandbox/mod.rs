@@ -101,16 +101,15 @@ impl Worker {
         }
     }
 
-    /// Starts the job; what happens then comes by [`next`](Self::next).
+    /// Starts the job with these globals; what happens then comes by [`next`](Self::next).
     ///
     /// # Errors
     /// When the worker is gone or the job does not fit a frame.
-    pub fn start(&mut self, mut job: Job) -> Result<(), Broken> {
-        if !self.prepared.is_empty() && *self.prepared == *job.namespaces {
-            job.prepared = true;
-            job.namespaces.clear();
-        }
-        self.send(&ToWorker::Run(Box::new(job)))
+    pub fn start(&mut self, job: Job, globals: &Arc<[Namespace]>) -> Result<(), Broken> {
+        let prepared =
+            Arc::ptr_eq(&self.prepared, globals) || !self.prepared.is_empty() && *self.prepared == **globals;
+        let namespaces = if prepared { Vec::new() } else { globals.to_vec() };
+        self.send(&ToWorker::Run(Box::new(Job { prepared, namespaces, ..job })))
     }
 
     /// Sends a frame; it is buffered where the worker is not reading.
@@ -129,8 +128,15 @@ impl Worker {
         self.channel.next().await
     }
 
+    /// Its job is done. It is ended a little after its place was given up: to take a process apart would hold up its answer.
+    pub fn leave(mut self) {
+        if let Some(process) = self.process.take() {
+            self.place.leave(process);
+        }
+    }
+
     /// Ends the process and says how it ended. `grace` is what it gets to end by itself.
-    pub async fn end(mut self, grace: Duration) -> Exit {
+    pub async fn end(&mut self, grace: Duration) -> Exit {
         match self.process.take() {
             Some(process) => process.end(grace).await.unwrap_or(Exit::Unknown),
             None => Exit::Unknown,

@@ -22,7 +22,8 @@ const HEALTH: Duration = Duration::from_secs(5);
 /// The pause after a worker that did not start.
 const BACKOFF: Duration = Duration::from_millis(500);
 
-/// The pause before a worker is made while others stand ready: the answer of the run that gave up its place leaves first.
+/// The pause before a worker is made, or one that is done is ended, while others stand ready: the answer of the run that gave up
+/// its place leaves first.
 const LULL: Duration = Duration::from_millis(3);
 
 /// How many of everything.
@@ -56,6 +57,8 @@ struct Shared {
     python: Option<Arc<dyn Spawn>>,
     deno: Option<Arc<dyn Spawn>>,
     shelf: Mutex<VecDeque<Idle>>,
+    /// Processes whose runs have answered, or are about to.
+    left: Mutex<Vec<Box<dyn Process>>>,
     places: Arc<Semaphore>,
     nested: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -76,13 +79,25 @@ pub struct Idle {
 /// A place among the runs that are at work. Giving it up makes the pool refill.
 pub struct Place {
     shared: Arc<Shared>,
+    /// The process that did the work, until it is ended.
+    left: Mutex<Option<Box<dyn Process>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    /// Takes in a process that is done.
+    pub(super) fn leave(&self, process: Box<dyn Process>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let busy = self.shared.busy.fetch_sub(1, Ordering::Relaxed) - 1;
         metrics::gauge!("athena_sandbox_workers_busy").set(busy as f64);
+        if let Some(process) = self.left.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            self.shared.left().push(process);
+        }
         self.shared.refill();
     }
 }
@@ -107,6 +122,7 @@ impl Sandbox {
                 python,
                 deno,
                 shelf: Mutex::default(),
+                left: Mutex::default(),
                 places: Arc::new(Semaphore::new(settings.concurrent)),
                 nested: Arc::new(Semaphore::new(settings.concurrent)),
                 waiting: AtomicUsize::new(0),
@@ -225,9 +241,22 @@ impl Shared {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn left(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Process>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the processes that are done.
+    fn clear_up(&self) {
+        for process in std::mem::take(&mut *self.left()) {
+            drop(process.end(Duration::ZERO));
+        }
+    }
+
     fn refill(&self) {
         // While the pool's actor restarts nobody refills; it does so when it is back.
-        let _ = self.pool.cast(Message::Refill);
+        if self.pool.cast(Message::Refill).is_err() {
+            self.clear_up();
+        }
     }
 
     /// Waits for a place; the semaphore serves in order of arrival.
@@ -255,7 +284,7 @@ impl Shared {
         };
         let busy = self.busy.fetch_add(1, Ordering::Relaxed) + 1;
         metrics::gauge!("athena_sandbox_workers_busy").set(busy as f64);
-        Ok(Place { shared: self.clone(), _permit: permit })
+        Ok(Place { shared: self.clone(), left: Mutex::default(), _permit: permit })
     }
 
     /// Makes a worker and waits until it is ready.
@@ -352,20 +381,37 @@ impl Actor for Pool {
 
     async fn post_stop(&self, _: ActorRef<Message>, state: &mut Refilling) -> Result<(), ActorProcessingErr> {
         state.sandbox.shared.shelf().clear();
+        state.sandbox.shared.clear_up();
         Ok(())
     }
 }
 
 impl Refilling {
+    /// Ends the processes that are done, after a pause where there is one.
+    fn clear_up(&self, pause: Option<Duration>) {
+        if self.sandbox.shared.left().is_empty() {
+            return;
+        }
+        let shared = self.sandbox.shared.clone();
+        tokio::spawn(async move {
+            if let Some(pause) = pause {
+                tokio::time::sleep(pause).await;
+            }
+            shared.clear_up();
+        });
+    }
+
     fn refill(&mut self, myself: &ActorRef<Message>) {
         let idle = self.sandbox.idle();
         metrics::gauge!("athena_sandbox_workers_idle").set(idle as f64);
         metrics::gauge!("athena_sandbox_runs_waiting")
             .set(self.sandbox.shared.waiting.load(Ordering::Relaxed) as f64);
+        let lull = (idle > 0).then_some(LULL);
+        self.clear_up(lull);
         while idle + self.making < self.sandbox.shared.settings.warm {
             self.making += 1;
             let (shared, myself) = (self.sandbox.shared.clone(), myself.clone());
-            let pause = if self.failed { Some(BACKOFF) } else { (idle > 0).then_some(LULL) };
+            let pause = if self.failed { Some(BACKOFF) } else { lull };
             tokio::spawn(async move {
                 if let Some(pause) = pause {
                     tokio::time::sleep(pause).await;

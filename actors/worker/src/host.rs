@@ -179,7 +179,11 @@ impl Host {
 
     /// Sends the last frame.
     pub(crate) fn done(&mut self, finish: Finish) -> Result<(), LinkError> {
-        self.link.send(&FromWorker::Done(Box::new(finish)))
+        self.link.send(&FromWorker::Done(Box::new(finish)))?;
+        // To end takes the kernel longer than most runs take, and the processor that this one is on would be where the answer is
+        // waited for: it is put off until nobody needs this worker any more.
+        self.link.closed();
+        Ok(())
     }
 
     fn number(&mut self, open: Open) -> Result<u32, Fault> {

@@ -88,6 +88,12 @@ impl Link {
         Ok(postcard::from_bytes(&body)?)
     }
 
+    /// Waits until nobody is there any more, and passes over what still comes.
+    pub(crate) fn closed(&mut self) {
+        let mut passed = [0; 256];
+        while self.stream.read(&mut passed).is_ok_and(|read| read > 0) {}
+    }
+
     /// Whether something can be read, or can be within this long; also when the other end is gone.
     pub(crate) fn ready(&self, patience: Duration) -> bool {
         readable(&self.stream, patience).unwrap_or(false)

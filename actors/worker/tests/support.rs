@@ -125,7 +125,7 @@ impl Worker {
                 }
                 Ok(FromWorker::Log { level, text }) => logs.push((level, text)),
                 Ok(FromWorker::Done(finish)) => {
-                    self.wait();
+                    self.leave();
                     return Ok(Trace { finish: *finish, calls, logs });
                 }
                 Err(LinkError::TimedOut) => match due.pop_front() {
@@ -160,7 +160,7 @@ impl Worker {
                 }
                 Ok(FromWorker::Log { level, text }) => logs.push((level, text)),
                 Ok(FromWorker::Done(finish)) => {
-                    self.wait();
+                    self.leave();
                     return Ok(Trace { finish: *finish, calls, logs });
                 }
                 Err(LinkError::Closed) => return Err(self.wait()),
@@ -176,11 +176,15 @@ impl Worker {
     }
 
     /// Closes the socket and waits for the end.
-    pub(crate) fn close(self) -> ExitStatus {
-        let Self { link, ready, pid } = self;
-        drop(link);
-        let (link, _) = UnixStream::pair().unwrap();
-        Self { link: Link::new(link), ready, pid }.wait()
+    pub(crate) fn close(mut self) -> ExitStatus {
+        self.leave()
+    }
+
+    /// Closes the socket, for which a worker that is done waits too, and waits for the end.
+    fn leave(&mut self) -> ExitStatus {
+        let (nobody, _) = UnixStream::pair().unwrap();
+        self.link = Link::new(nobody);
+        self.wait()
     }
 }
 
