@@ -1,9 +1,10 @@
 //! Read models made of rows.
 
-use super::{Batch, Store, StoreError, Table};
+use super::{Batch, Store, StoreError, Table, decode};
 use athena_schemas::envelope::Seq;
 use athena_schemas::event::Event;
 use athena_schemas::ports::{Projection, ProjectionError, Recorded, same};
+use serde::{Deserialize, Serialize};
 
 /// A read model made of rows.
 pub trait Fold: Clone + Send + 'static {
@@ -47,6 +48,24 @@ pub trait Fold: Clone + Send + 'static {
     fn tables(&self) -> Vec<Table>;
 }
 
+/// Which rows answer, and how far they have come. It is written with every batch of them.
+#[derive(Serialize, Deserialize)]
+struct Stand {
+    version: u32,
+    position: Seq,
+    generation: u64,
+}
+
+impl Stand {
+    fn read(row: &[u8]) -> Result<Self, StoreError> {
+        // Before there were generations, all were of the first.
+        decode(row).or_else(|_| {
+            let (version, position) = decode(row)?;
+            Ok(Self { version, position, generation: 0 })
+        })
+    }
+}
+
 /// The projection that keeps a [`Fold`]'s rows, and with them its position.
 pub struct Rows<F: Fold> {
     fold: F,
@@ -65,19 +84,17 @@ impl<F: Fold> Rows<F> {
     /// When the disk fails.
     pub fn open(store: &Store) -> Result<Self, StoreError> {
         let positions = store.table("positions")?;
-        let generation = positions.row(&generation_key::<F>())?.unwrap_or(0);
-        let stored: Option<(u32, Seq)> = positions.row(F::NAME.as_bytes())?;
-        let position = match stored {
-            Some((version, position)) if version == F::VERSION => position,
-            None => 0,
-            // Rows of another form: this code can read none of them.
-            Some(_) => {
-                let mut anew = Self::beside(store, positions, generation)?;
-                anew.note()?;
-                anew.answers = true;
-                return Ok(anew);
-            }
+        let Stand { version, position, generation } = match positions.get(F::NAME.as_bytes())? {
+            Some(row) => Stand::read(&row)?,
+            None => Stand { version: F::VERSION, position: 0, generation: 0 },
         };
+        // Rows of another form: this code can read none of them.
+        if version != F::VERSION {
+            let mut anew = Self::beside(store, positions, generation)?;
+            anew.note()?;
+            anew.answers = true;
+            return Ok(anew);
+        }
         let fold = F::open(&store.generation(generation))?;
         Ok(Self { fold, store: store.clone(), positions, position, generation, answers: true })
     }
@@ -97,8 +114,7 @@ impl<F: Fold> Rows<F> {
     /// Notes on disk that these are the rows that answer, and how far they have come.
     fn note(&self) -> Result<(), StoreError> {
         let mut batch = self.store.batch();
-        batch.put_row(&self.positions, generation_key::<F>(), &self.generation)?;
-        batch.put_row(&self.positions, F::NAME.as_bytes(), &(F::VERSION, self.position))?;
+        batch.put_row(&self.positions, F::NAME.as_bytes(), &self.stand(self.position))?;
         batch.commit()?;
         // Before others are removed: without the note the next opening would look for those.
         self.store.persist()
@@ -111,15 +127,23 @@ impl<F: Fold> Rows<F> {
         self.fold.fold_page(&mut batch, records.get(seen..).unwrap_or_default())?;
         let last = last.max(self.position);
         if self.answers {
-            batch.put_row(&self.positions, F::NAME.as_bytes(), &(F::VERSION, last))?;
+            batch.put_row(&self.positions, F::NAME.as_bytes(), &self.stand(last))?;
         }
         batch.commit()?;
         self.position = last;
         Ok(())
     }
 
+    fn stand(&self, position: Seq) -> Stand {
+        Stand { version: F::VERSION, position, generation: self.generation }
+    }
+
     fn go_over(&mut self, built: &mut Self) -> Result<(), StoreError> {
+        // If the note fails, whether it is on disk is not known: then both stay, until the next batch or the next start says
+        // which one answers.
+        built.answers = true;
         built.note()?;
+        built.answers = false;
         for (own, new) in self.fold.tables().iter().zip(built.fold.tables()) {
             own.exchange(&new);
         }
@@ -140,10 +164,6 @@ impl<F: Fold> Drop for Rows<F> {
             }
         }
     }
-}
-
-fn generation_key<F: Fold>() -> Vec<u8> {
-    [F::NAME.as_bytes(), b"@"].concat()
 }
 
 fn failed(name: &'static str) -> impl Fn(StoreError) -> ProjectionError {

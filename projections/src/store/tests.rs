@@ -238,6 +238,19 @@ fn rows_of_other_code_are_left_and_made_anew() {
 }
 
 #[test]
+fn a_store_from_before_there_were_generations_is_taken_up() {
+    both(|store| {
+        let log = three();
+        Rows::<Positions<1>>::open(store).unwrap().apply(&log).unwrap();
+        let mut batch = store.batch();
+        batch.put_row(&store.table("positions").unwrap(), *b"noted", &(1_u32, 3_u64)).unwrap();
+        batch.commit().unwrap();
+        let live = Rows::<Positions<1>>::open(store).unwrap();
+        assert_eq!((live.reader().counts(), live.position()), ([3, 3], 3));
+    });
+}
+
+#[test]
 fn one_read_model_does_not_go_over_to_another() {
     let store = Store::memory();
     let mut live = Rows::<Positions<1>>::open(&store).unwrap();
