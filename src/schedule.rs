@@ -64,14 +64,22 @@ pub(crate) async fn write_out(log: LogHandle, library: Weak<Library>) {
     let mut ticks = tokio::time::interval(GATHERED_LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut log_before, mut rows_before) = (0, 0);
+    // Whether memory was written out since the last pause, in which it is free.
+    let mut was_due = false;
     loop {
         ticks.tick().await;
         let Some(library) = library.upgrade() else { return };
-        let is_log_due = is_due(&mut log_before, log.gathered());
-        let are_rows_due = is_due(&mut rows_before, library.store.gathered());
+        let (in_log, in_rows) = (log.gathered(), library.store.gathered());
+        let is_quiet = (in_log, in_rows) == (log_before, rows_before);
+        let is_log_due = is_due(&mut log_before, in_log);
+        let are_rows_due = is_due(&mut rows_before, in_rows);
         if !is_log_due && !are_rows_due {
+            if is_quiet && std::mem::take(&mut was_due) {
+                let _ = tokio::task::spawn_blocking(athena_worker::give_all_back).await;
+            }
             continue;
         }
+        was_due = true;
         let log = log.clone();
         let begun = tokio::task::spawn_blocking(move || {
             if is_log_due && let Err(error) = log.begin_write_out() {

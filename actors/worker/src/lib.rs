@@ -16,7 +16,7 @@ pub mod source;
 pub mod wire;
 mod zygote;
 
-pub use memory::give_back;
+pub use memory::{give_all_back, give_back};
 pub use process::{ABORTED, FORBIDDEN, JAIL_FAILED, OUT_OF_MEMORY, USAGE};
 pub use serve::main;
 

@@ -49,15 +49,29 @@ const KEPT: libc::c_int = 1 << 20;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED: libc::c_int = 256 << 10;
 
+/// Whether what is freed goes back soon.
+static CHOSEN: AtomicBool = AtomicBool::new(false);
+
 /// What is freed goes back to the system soon, which costs allocating some speed: for a process that lives for days
 /// and works in bursts. Call it before the first thread.
 pub fn give_back() {
+    CHOSEN.store(true, Relaxed);
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     for (parameter, value) in
         [(libc::M_ARENA_MAX, ARENAS), (libc::M_TRIM_THRESHOLD, KEPT), (libc::M_MMAP_THRESHOLD, MAPPED)]
     {
         // SAFETY: it takes two numbers and touches nothing but the allocator's own settings, under its lock.
         let _ = unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
+/// Gives all that is free back to the system, whatever lies between it: a work of milliseconds, for a pause after a burst. Does
+/// nothing in a process that did not [choose to](give_back): a program that embeds us has its own ways.
+pub fn give_all_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    if CHOSEN.load(Relaxed) {
+        // SAFETY: it takes a number and touches nothing but what the allocator holds free, under the allocator's own locks.
+        let _ = unsafe { libc::malloc_trim(0) };
     }
 }
 
