@@ -29,6 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// How many answers a layer remembers for retries that overtake the disk. Older retries are answered from the log.
 const REMEMBERED: usize = 4_096;
+/// The oldest answer is not remembered any more either when it has more values than this: that of an import has thousands.
+const VALUES: usize = 256;
 
 /// How many records a replay reads at once.
 const PAGE: usize = 1_024;
@@ -410,6 +412,17 @@ fn placed(mut value: Value, seq: u64) -> Value {
     value
 }
 
+/// Whether a value has no more values in it than are left.
+fn fits(value: &Value, left: &mut usize) -> bool {
+    let Some(less) = left.checked_sub(1) else { return false };
+    *left = less;
+    match value {
+        Value::Object(fields) => fields.values().all(|field| fits(field, left)),
+        Value::Array(items) => items.iter().all(|item| fits(item, left)),
+        _ => true,
+    }
+}
+
 /// The answers to recent commands, so that a retry that overtakes the disk waits for the first try's answer.
 #[derive(Default)]
 struct Recent {
@@ -423,10 +436,12 @@ impl Recent {
     }
 
     fn begin(&mut self, command: CommandId) -> Remembered {
-        if self.order.len() >= REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
+        while let Some(oldest) = self.order.front()
+            && (self.order.len() >= REMEMBERED
+                || self.by_command.get(oldest).is_none_or(Remembered::is_large))
         {
-            self.by_command.remove(&oldest);
+            self.by_command.remove(oldest);
+            self.order.pop_front();
         }
         let remembered = Remembered::default();
         if self.by_command.insert(command, remembered.clone()).is_none() {
@@ -453,6 +468,11 @@ impl Remembered {
 
     fn failed(&self) -> bool {
         matches!(self.0.lock().unwrap_or_else(PoisonError::into_inner).outcome, Some(Err(_)))
+    }
+
+    fn is_large(&self) -> bool {
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(&pending.outcome, Some(Ok(answer)) if !fits(&answer.value, &mut { VALUES }))
     }
 
     fn subscribe(&self, reply: Reply) {
@@ -646,6 +666,26 @@ mod tests {
         );
         assert_eq!(poison.unwrap_err().code, Code::Internal);
         assert_eq!((first.unwrap().seq, last.unwrap().seq), (Some(1), Some(2)));
+    }
+
+    #[test]
+    fn large_answers_are_left_to_the_log_and_small_ones_remembered_up_to_a_number() {
+        let mut recent = Recent::default();
+        let command = |n: usize| CommandId::from_key("test", &n.to_string());
+        let settled = |recent: &mut Recent, n: usize, value: Value| {
+            recent.begin(command(n)).settle(Ok(Answer { value, seq: Some(1) }));
+        };
+        settled(&mut recent, 0, serde_json::json!(vec![0; VALUES]));
+        assert!(recent.get(command(0)).is_some(), "until there is another");
+        settled(&mut recent, 1, serde_json::json!({"ids": vec![0; VALUES - 2]}));
+        let under_way = recent.begin(command(2));
+        assert!(recent.get(command(0)).is_none() && recent.get(command(1)).is_some());
+        for n in 3..REMEMBERED + 2 {
+            settled(&mut recent, n, Value::Null);
+        }
+        assert_eq!(recent.by_command.len(), REMEMBERED);
+        assert!(recent.get(command(1)).is_none() && recent.get(command(2)).is_some());
+        drop(under_way);
     }
 
     #[tokio::test]
