@@ -167,7 +167,7 @@ impl ReadSide {
     /// Builds one projection anew, or all of them, beside those that answer meanwhile; answers which, and the position they stand at.
     ///
     /// # Errors
-    /// [`Code::NotFound`] where there is none of that name; when the log cannot be read or a projection's store fails.
+    /// [`Code::NotFound`] where there is none of that name; [`Code::Unavailable`] where the disk has no room for both; when the log cannot be read or a projection's store fails.
     pub async fn rebuild(&self, only: Option<&str>) -> Result<(Vec<String>, Seq), Refusal> {
         if let Some(wanted) = only
             && !self.driven.iter().any(|one| one.name == wanted)
@@ -175,6 +175,14 @@ impl ReadSide {
             let near = nearest(wanted, self.driven.iter().map(|one| one.name)).join(", ");
             return Err(Refusal::not_found(format!("there is no read model {wanted}")).hint(near));
         }
+        let library = self.library.clone();
+        tokio::task::spawn_blocking(move || library.store.room_beside())
+            .await
+            .map_err(|error| Refusal::internal(format!("the rebuild did not begin: {error}")))?
+            .map_err(|error| {
+                let why = format!("there is no room to build read models beside those that answer: {error}");
+                Refusal::new(Code::Unavailable, why).hint("make room on the disk; nothing was changed")
+            })?;
         // All at once: the log is then opened and decoded once for those that keep up with each other.
         let mut under_way = Vec::new();
         for one in self.driven.iter().filter(|one| only.is_none_or(|wanted| wanted == one.name)) {

@@ -22,6 +22,7 @@ use athena_schemas::refusal::{Code, Refusal};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use scrub::BALLAST;
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -192,6 +193,24 @@ impl Store {
         Ok(())
     }
 
+    /// Whether there is room for a rebuild beside what there is: as much again, twice, for the search index grows beside as well.
+    /// It is tried, by writing. The engine cannot go on where the disk fills up under it.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn room_beside(&self) -> Result<(), StoreError> {
+        let Backend::Disk(_, folder) = &self.backend else { return Ok(()) };
+        let steps = 2 * self.disk_bytes() / ROOM_STEP as u64 + ROOM_STEPS;
+        let path = folder.join("probe");
+        let tried = std::fs::File::create(&path).and_then(|mut probe| {
+            let bytes = vec![1; ROOM_STEP];
+            (0..steps).try_for_each(|_| probe.write_all(&bytes))
+        });
+        // What is left of it goes with the next one.
+        let removed = std::fs::remove_file(&path);
+        tried.and(removed).map_err(StoreError::of)
+    }
+
     /// Changes to be written at once.
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
@@ -251,6 +270,10 @@ impl Store {
         }
     }
 }
+
+/// What room is tried in, bytes, and how many steps are tried at least.
+const ROOM_STEP: usize = 1 << 20;
+const ROOM_STEPS: u64 = 32;
 
 /// How long writing out may wait for the engine: an end that nobody waits for any more is no clean one.
 const WRITE_OUT_PATIENCE: Duration = Duration::from_secs(5);
