@@ -2,8 +2,10 @@
 
 use super::store::{draft, options, runtime};
 use super::{cases, tell};
+use crate::support::ATHENA;
 use athena_actors::log::{Append, LogHandle, Mode, verify_folder};
 use athena_schemas::ports::LogError;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -99,6 +101,40 @@ fn stride_d20_a_full_disk_refuses_reads_on_and_recovers_in_the_same_process() {
     tell(format_args!(
         "full disk: {number} times on a tmpfs, {events} acknowledged, 0 lost, reads and recovery in process"
     ));
+}
+
+/// The read models that answer are untouched where there is no room for others beside them.
+#[test]
+fn a_rebuild_without_room_is_refused_and_the_same_daemon_goes_on() {
+    let Some(small) = Small::mount(160) else {
+        return tell("A REBUILD ON A FULL DISK WAS NOT TRIED: mounting a tmpfs is not permitted here");
+    };
+    let athena = |args: &[&str]| {
+        let store = small.path().join("store");
+        Command::new(ATHENA).env("ATHENA_STORE", store).arg("--json").args(args).output().unwrap()
+    };
+    let done = |args: &[&str]| -> Value {
+        let output = athena(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let finds = |words: &str| {
+        let found = done(&["call", "rag/retrieve", &format!(r#"{{"query": "{words}"}}"#)]);
+        assert_eq!(found.as_array().map(Vec::len), Some(1), "{found}");
+    };
+    done(&["call", "episodic/remember", r#"{"content": "the kettle is in the attic"}"#]);
+    finds("kettle");
+    let daemon = done(&["daemon", "status"])["pid"].clone();
+    let ballast = ballast(&small.path(), 4 << 20);
+    let refused = athena(&["call", "store/rebuild", "{}"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no room"), "{refused:?}");
+    done(&["call", "episodic/remember", r#"{"content": "a parrot watches"}"#]);
+    finds("kettle");
+    std::fs::remove_file(ballast).unwrap();
+    done(&["call", "store/rebuild", "{}"]);
+    finds("parrot");
+    assert_eq!(done(&["daemon", "status"])["pid"], daemon);
+    done(&["daemon", "stop"]);
 }
 
 const FOLDER: &str = "ATHENA_FAULTS_LIMITED";

@@ -199,8 +199,9 @@ impl Store {
     /// # Errors
     /// When there is none.
     pub fn room_beside(&self) -> Result<(), StoreError> {
-        let Backend::Disk(_, folder) = &self.backend else { return Ok(()) };
-        let steps = 2 * self.disk_bytes() / ROOM_STEP as u64 + ROOM_STEPS;
+        let Backend::Disk(database, folder) = &self.backend else { return Ok(()) };
+        let tables: u64 = keyspaces(database)?.iter().map(Keyspace::disk_space).sum();
+        let steps = 2 * tables / ROOM_STEP as u64 + ROOM_STEPS;
         let path = folder.join("probe");
         let tried = std::fs::File::create(&path).and_then(|mut probe| {
             let bytes = vec![1; ROOM_STEP];
