@@ -129,7 +129,8 @@ fn t08_in_the_newer_era_the_call_answers_with_the_question_and_the_retry_goes_on
     let state = asked["requestState"].as_str().unwrap();
 
     let answers = json!({"approval": yes()});
-    let forged = format!("{}A", state.get(..state.len() - 1).unwrap());
+    // Another first character: the last one of the encoding may stand for fewer bits, and be the same.
+    let forged = format!("{}{}", if state.starts_with('A') { 'B' } else { 'A' }, state.get(1..).unwrap());
     let refused =
         mcp.ask("tools/call", modern(risky(1), &json!({"requestState": forged, "inputResponses": answers})));
     assert!(refused["error"]["message"].as_str().unwrap().contains("not what was sealed"), "{refused}");
