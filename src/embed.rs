@@ -42,6 +42,17 @@ pub fn worker() {
     athena_actors::upstream::keeper::enter(&first, arguments);
 }
 
+/// A runtime as the `athena` command has one: threads for tasks on half of the processors. The log's writer, read models and
+/// workers have threads and processes of their own, and tasks here do little at a time: a thread that is woken for each of them
+/// takes longer than they do. Any other Tokio runtime with its drivers enabled serves as well.
+///
+/// # Errors
+/// When the operating system gives no threads or descriptors.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread().worker_threads((processors / 2).max(1)).enable_all().build()
+}
+
 /// An open store.
 ///
 /// ```

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         return athena::cli::main();
     }
     athena_worker::give_back();
-    match measure() {
+    match athena::embed::runtime().map_err(Into::into).and_then(|runtime| runtime.block_on(measure())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -79,7 +79,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
 async fn measure() -> anyhow::Result<()> {
     match Args::parse().bench {
         Bench::Append(settings) => log::append::run(&settings).await,

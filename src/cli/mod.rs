@@ -172,7 +172,7 @@ pub fn main() -> ExitCode {
     crate::telemetry::install(level);
     let fallback = Output { json: cli.globals.json, plain: false, color: false, quiet: false };
     // A relay waits for two descriptors and does nothing else: a second thread would only have to wake the first.
-    let threads = if cli.command.is_relay() { Threads::One } else { Threads::PerCore };
+    let threads = if cli.command.is_relay() { Threads::One } else { Threads::AsOfAHouse };
     match Session::new(cli.globals).and_then(|session| block_on(threads, cli.command.run(&session))) {
         Ok(code) => code.into(),
         Err(refusal) => {
@@ -184,7 +184,7 @@ pub fn main() -> ExitCode {
 
 /// Serves a sample MCP server over stdio: what the demo and tests put behind Athena.
 pub fn sample(name: &str) -> ExitCode {
-    let served = block_on(Threads::PerCore, async {
+    let served = block_on(Threads::AsOfAHouse, async {
         crate::sample::serve(name).await.map_err(|e| Refusal::internal(e.to_string()))?;
         Ok(0)
     });
@@ -201,7 +201,7 @@ pub fn sample(name: &str) -> ExitCode {
 pub fn conformance(url: &str) -> ExitCode {
     let context = std::env::var("MCP_CONFORMANCE_CONTEXT").unwrap_or_default();
     let context = serde_json::from_str(&context).unwrap_or_default();
-    let visited = block_on(Threads::PerCore, async {
+    let visited = block_on(Threads::AsOfAHouse, async {
         let visited = crate::mcp::conformance::client::visit(url, &context).await;
         visited.map(|()| 0).map_err(|why| Refusal::new(Code::Upstream, why))
     });
@@ -217,15 +217,15 @@ pub fn conformance(url: &str) -> ExitCode {
 /// On how many threads a command's tasks are run.
 enum Threads {
     One,
-    PerCore,
+    AsOfAHouse,
 }
 
 fn block_on(threads: Threads, command: impl Future<Output = Done>) -> Done {
-    let mut runtime = match threads {
-        Threads::One => tokio::runtime::Builder::new_current_thread(),
-        Threads::PerCore => tokio::runtime::Builder::new_multi_thread(),
+    let runtime = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Threads::AsOfAHouse => crate::embed::runtime(),
     };
-    let runtime = runtime.enable_all().build().map_err(|e| Refusal::internal(format!("no runtime: {e}")))?;
+    let runtime = runtime.map_err(|e| Refusal::internal(format!("no runtime: {e}")))?;
     let done = runtime.block_on(command);
     // A thread that waits for the terminal must not keep the program alive.
     runtime.shutdown_background();

@@ -9,28 +9,24 @@
 //!   and its neighbours in the mailbox live.
 //! * **A failed append spoils the state**, which has evolved already: the layer replays before it decides again.
 
+mod recent;
+
+use self::recent::{Recent, Remembered};
 use crate::decider::Decider;
 use crate::handle::Slot;
 use crate::log::{Append, Durability, Expected, LogHandle};
 use athena_schemas::context::Context;
 use athena_schemas::envelope::{Draft, Meta, Record, Seq};
-use athena_schemas::id::CommandId;
 use athena_schemas::operation::Decision;
 use athena_schemas::ports::{Answer, LogError, LogReader, Sealer};
 use athena_schemas::refusal::{Code, Refusal};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use serde_json::Value;
-use std::collections::{HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-/// How many answers a layer remembers for retries that overtake the disk. Older retries are answered from the log.
-const REMEMBERED: usize = 4_096;
-/// The oldest answer is not remembered any more either when it has more values than this: that of an import has thousands.
-const VALUES: usize = 256;
 
 /// How many records a replay reads at once.
 const PAGE: usize = 1_024;
@@ -412,86 +408,6 @@ fn placed(mut value: Value, seq: u64) -> Value {
     value
 }
 
-/// Whether a value has no more values in it than are left.
-fn fits(value: &Value, left: &mut usize) -> bool {
-    let Some(less) = left.checked_sub(1) else { return false };
-    *left = less;
-    match value {
-        Value::Object(fields) => fields.values().all(|field| fits(field, left)),
-        Value::Array(items) => items.iter().all(|item| fits(item, left)),
-        _ => true,
-    }
-}
-
-/// The answers to recent commands, so that a retry that overtakes the disk waits for the first try's answer.
-#[derive(Default)]
-struct Recent {
-    by_command: HashMap<CommandId, Remembered>,
-    order: VecDeque<CommandId>,
-}
-
-impl Recent {
-    fn get(&self, command: CommandId) -> Option<Remembered> {
-        self.by_command.get(&command).filter(|remembered| !remembered.failed()).cloned()
-    }
-
-    fn begin(&mut self, command: CommandId) -> Remembered {
-        while let Some(oldest) = self.order.front()
-            && (self.order.len() >= REMEMBERED
-                || self.by_command.get(oldest).is_none_or(Remembered::is_large))
-        {
-            self.by_command.remove(oldest);
-            self.order.pop_front();
-        }
-        let remembered = Remembered::default();
-        if self.by_command.insert(command, remembered.clone()).is_none() {
-            self.order.push_back(command);
-        }
-        remembered
-    }
-}
-
-/// An answer that is known, or on its way to those who wait for it.
-#[derive(Clone, Default)]
-struct Remembered(Arc<Mutex<Pending>>);
-
-#[derive(Default)]
-struct Pending {
-    outcome: Option<Result<Answer, Refusal>>,
-    waiting: Vec<Reply>,
-}
-
-impl Remembered {
-    fn done(answer: Answer) -> Self {
-        Self(Arc::new(Mutex::new(Pending { outcome: Some(Ok(answer)), waiting: Vec::new() })))
-    }
-
-    fn failed(&self) -> bool {
-        matches!(self.0.lock().unwrap_or_else(PoisonError::into_inner).outcome, Some(Err(_)))
-    }
-
-    fn is_large(&self) -> bool {
-        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(&pending.outcome, Some(Ok(answer)) if !fits(&answer.value, &mut { VALUES }))
-    }
-
-    fn subscribe(&self, reply: Reply) {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &pending.outcome {
-            Some(outcome) => drop(reply.send(outcome.clone())),
-            None => pending.waiting.push(reply),
-        }
-    }
-
-    fn settle(&self, outcome: Result<Answer, Refusal>) {
-        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for reply in pending.waiting.drain(..) {
-            let _ = reply.send(outcome.clone());
-        }
-        pending.outcome = Some(outcome);
-    }
-}
-
 /// What callers of a layer hold.
 pub struct LayerHandle<D: Decider>(pub Slot<LayerMessage<D>>);
 
@@ -563,215 +479,4 @@ impl<D: Decider> LayerHandle<D> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::log::{Location, Options};
-    use athena_schemas::catalog;
-    use athena_schemas::id::Id;
-    use athena_schemas::layers::semantic::{self, Stored};
-    use athena_schemas::ports::Opened;
-    use serde_json::json;
-
-    /// Leaves payloads as they are.
-    struct Clear;
-
-    impl Sealer for Clear {
-        fn seal(&self, draft: Draft) -> Result<Draft, Refusal> {
-            Ok(draft)
-        }
-
-        fn open(&self, draft: &Draft) -> Result<Opened, Refusal> {
-            Ok(Opened::Plain(draft.payload.clone()))
-        }
-    }
-
-    /// Counts what it is told; panics when told to.
-    #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-    struct Count(Vec<String>);
-
-    impl Decider for Count {
-        const LAYER: &'static str = "semantic";
-        const SNAPSHOT: u32 = 1;
-        type Command = &'static str;
-        type Event = semantic::Event;
-
-        fn decide(
-            &self,
-            cx: &Context,
-            command: &'static str,
-        ) -> Result<Decision<semantic::Event, Value>, Refusal> {
-            match command {
-                "panic" => panic!("told to"),
-                "no" => Err(Refusal::conflict("told to refuse")),
-                word => {
-                    let stored = stored(cx.mint("fa"), word);
-                    Ok(Decision::one(stored, json!({"n": self.0.len() + 1, "seq": 0})))
-                }
-            }
-        }
-
-        fn evolve(&mut self, _: &Meta, event: &semantic::Event) {
-            if let semantic::Event::Stored(stored) = event {
-                self.0.push(stored.content.clone());
-            }
-        }
-    }
-
-    /// A stored fact by way of its golden file, so that this test does not care for its other fields.
-    fn stored(id: Id, content: &str) -> Stored {
-        let golden = include_str!("../../schemas/golden/semantic.stored.v1.json");
-        let mut event: Stored =
-            serde_json::from_value(serde_json::from_str::<Value>(golden).unwrap()["event"].clone()).unwrap();
-        (event.id, event.content) = (id, content.to_owned());
-        event
-    }
-
-    fn args(log: &LogHandle) -> LayerArgs<Count> {
-        LayerArgs { log: log.clone(), sealer: Arc::new(Clear), slot: Slot::new("semantic"), snapshots: None }
-    }
-
-    fn keyed(key: &str) -> Context {
-        let mut cx = Context::example();
-        (cx.command, cx.keyed) = (CommandId::from_key("test", key), true);
-        cx
-    }
-
-    async fn start(log: &LogHandle) -> (LayerHandle<Count>, ActorRef<LayerMessage<Count>>) {
-        let args = args(log);
-        let handle = LayerHandle(args.slot.clone());
-        let (actor, _) = Actor::spawn(None, Layer::<Count>::default(), args).await.unwrap();
-        (handle, actor)
-    }
-
-    fn memory() -> LogHandle {
-        LogHandle::open(Location::Memory, Options::default()).unwrap().0
-    }
-
-    #[tokio::test]
-    async fn an_answer_carries_the_position_of_what_was_recorded() {
-        let (layer, _) = start(&memory()).await;
-        let first = layer.decide(keyed("a"), "tea", None).await.unwrap();
-        assert_eq!(first, Answer { value: json!({"n": 1, "seq": 1}), seq: Some(1) });
-        let second = layer.decide(keyed("b"), "milk", None).await.unwrap();
-        assert_eq!(second.value, json!({"n": 2, "seq": 2}));
-    }
-
-    #[tokio::test]
-    async fn a_panic_refuses_one_command_and_its_neighbours_live() {
-        let (layer, _) = start(&memory()).await;
-        let (first, poison, last) = tokio::join!(
-            layer.decide(keyed("a"), "tea", None),
-            layer.decide(keyed("b"), "panic", None),
-            layer.decide(keyed("c"), "milk", None),
-        );
-        assert_eq!(poison.unwrap_err().code, Code::Internal);
-        assert_eq!((first.unwrap().seq, last.unwrap().seq), (Some(1), Some(2)));
-    }
-
-    #[test]
-    fn large_answers_are_left_to_the_log_and_small_ones_remembered_up_to_a_number() {
-        let mut recent = Recent::default();
-        let command = |n: usize| CommandId::from_key("test", &n.to_string());
-        let settled = |recent: &mut Recent, n: usize, value: Value| {
-            recent.begin(command(n)).settle(Ok(Answer { value, seq: Some(1) }));
-        };
-        settled(&mut recent, 0, serde_json::json!(vec![0; VALUES]));
-        assert!(recent.get(command(0)).is_some(), "until there is another");
-        settled(&mut recent, 1, serde_json::json!({"ids": vec![0; VALUES - 2]}));
-        let under_way = recent.begin(command(2));
-        assert!(recent.get(command(0)).is_none() && recent.get(command(1)).is_some());
-        for n in 3..REMEMBERED + 2 {
-            settled(&mut recent, n, Value::Null);
-        }
-        assert_eq!(recent.by_command.len(), REMEMBERED);
-        assert!(recent.get(command(1)).is_none() && recent.get(command(2)).is_some());
-        drop(under_way);
-    }
-
-    #[tokio::test]
-    async fn a_retry_is_answered_as_the_first_try_also_after_a_restart() {
-        let log = memory();
-        let (layer, actor) = start(&log).await;
-        let first = layer.decide(keyed("a"), "tea", None).await.unwrap();
-        layer.decide(keyed("b"), "milk", None).await.unwrap();
-        assert_eq!(layer.decide(keyed("a"), "tea", None).await.unwrap(), first);
-        actor.stop_and_wait(None, None).await.unwrap();
-        let (again, _) = start(&log).await;
-        assert_eq!(again.decide(keyed("a"), "tea", None).await.unwrap(), first);
-        assert_eq!(log.reader().head(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_replay_gives_the_same_state() {
-        let log = memory();
-        let (layer, actor) = start(&log).await;
-        for (key, word) in [("a", "tea"), ("b", "no"), ("c", "milk"), ("d", "panic")] {
-            let _ = layer.decide(keyed(key), word, None).await;
-        }
-        let before = layer.inspect().await.unwrap();
-        actor.stop_and_wait(None, None).await.unwrap();
-        let (again, _) = start(&log).await;
-        assert_eq!(again.inspect().await.unwrap(), before);
-    }
-
-    /// Snapshots in memory; counts those that were given.
-    #[derive(Default)]
-    struct Kept(Mutex<HashMap<String, (u64, Vec<u8>)>>, std::sync::atomic::AtomicUsize);
-
-    impl Snapshots for Kept {
-        fn load(&self, name: &str, _: u32) -> Option<(u64, Vec<u8>)> {
-            let found = self.0.lock().unwrap().get(name).cloned();
-            self.1.fetch_add(usize::from(found.is_some()), Ordering::SeqCst);
-            found
-        }
-
-        fn save(&self, name: &str, _: u32, version: u64, bytes: Vec<u8>) {
-            self.0.lock().unwrap().insert(name.into(), (version, bytes));
-        }
-
-        fn discard(&self, name: &str, _: u64) -> std::io::Result<()> {
-            self.0.lock().unwrap().remove(name);
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_start_takes_up_a_snapshot_and_an_erasure_leaves_none() {
-        let (log, kept) = (memory(), Arc::new(Kept::default()));
-        let start = async || {
-            let args = LayerArgs { snapshots: Some(kept.clone()), ..args(&log) };
-            let handle = LayerHandle(args.slot.clone());
-            (handle, Actor::spawn(None, Layer::<Count>::default(), args).await.unwrap().0)
-        };
-        let (layer, actor) = start().await;
-        for n in 0..SNAPSHOT_ON_CLOSE {
-            layer.decide(keyed(&n.to_string()), "tea", None).await.unwrap();
-        }
-        let state = layer.inspect().await.unwrap();
-        actor.stop_and_wait(None, None).await.unwrap();
-        assert_eq!(kept.0.lock().unwrap()["semantic"].0, SNAPSHOT_ON_CLOSE);
-        // What happened behind the snapshot is read from the log.
-        let (layer, actor) = start().await;
-        layer.decide(keyed("one more"), "milk", None).await.unwrap();
-        actor.stop_and_wait(None, None).await.unwrap();
-        let (layer, _) = start().await;
-        assert_eq!(kept.1.load(Ordering::SeqCst), 2, "taken up twice");
-        let after = layer.inspect().await.unwrap();
-        assert!(after.len() > state.len());
-        layer.renew(true).await.unwrap();
-        assert!(kept.0.lock().unwrap().is_empty());
-        assert_eq!(layer.inspect().await.unwrap(), after);
-        assert_eq!(kept.1.load(Ordering::SeqCst), 2, "and not taken up again");
-    }
-
-    #[test]
-    fn every_zero_seq_is_placed() {
-        let answer = placed(json!([{"id": "a", "seq": 0}, {"deep": {"seq": 0}, "seq": 4}]), 9);
-        assert_eq!(answer, json!([{"id": "a", "seq": 9}, {"deep": {"seq": 9}, "seq": 4}]));
-    }
-
-    #[test]
-    fn the_catalogue_knows_the_layer() {
-        assert!(catalog::is_layer(Count::LAYER));
-    }
-}
+mod tests;
