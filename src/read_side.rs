@@ -6,6 +6,7 @@ use athena_actors::handle::Slot;
 use athena_actors::projector::{Projector, ProjectorArgs, ProjectorMessage, gather};
 use athena_actors::supervisor::Child;
 use athena_projections::library::{Library, Options as LibraryOptions};
+use athena_projections::store::StoreError;
 use athena_schemas::envelope::Seq;
 use athena_schemas::ports::{LogReader, Projection, ProjectionError, Sealer};
 use athena_schemas::refusal::{Code, Refusal, nearest};
@@ -120,6 +121,15 @@ impl ReadSide {
     pub fn forget_pages(&self) {
         self.feed.forget();
         self.library.forget_past();
+    }
+
+    /// Lets go of the memory that a burst has left: pages of the log, and rows that are written out.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(crate) fn let_go(&self) -> Result<(), StoreError> {
+        self.feed.forget();
+        self.library.store.let_go()
     }
 
     /// Makes everything durable and rewrites the files so that what was removed is in none of them.

@@ -1,15 +1,16 @@
 //! What Athena does by itself: passes of consolidation in the scopes that are due, and retention of run records, as an ordinary
 //! caller of the router; and writing out what has gathered in memory.
 
+use crate::read_side::ReadSide;
 use crate::router::Router;
 use athena_actors::log::LogHandle;
-use athena_projections::library::Library;
+
 use athena_schemas::context::Caller;
 use athena_schemas::layers::consolidation::DueScope;
 use athena_schemas::ports::{Request, Router as _};
 use athena_schemas::refusal::Refusal;
 use serde_json::{Value, json};
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// How often it looks whether something is due.
@@ -60,22 +61,22 @@ pub(crate) async fn retention(router: Weak<Router>) {
 
 /// Keeps the log and the read models from filling their memory slowly: each of some fifty tables may hold megabytes, for ever
 /// in a process that does little. Ends with the read models.
-pub(crate) async fn write_out(log: LogHandle, library: Weak<Library>) {
+pub(crate) async fn write_out(log: LogHandle, read_side: Weak<ReadSide>) {
     let mut ticks = tokio::time::interval(GATHERED_LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut log_before, mut rows_before) = (0, 0);
-    // Whether memory was written out since the last pause, in which it is free.
+    // Whether memory was written out since the last pause, in which it is given back.
     let mut was_due = false;
     loop {
         ticks.tick().await;
-        let Some(library) = library.upgrade() else { return };
-        let (in_log, in_rows) = (log.gathered(), library.store.gathered());
+        let Some(read_side) = read_side.upgrade() else { return };
+        let (in_log, in_rows) = (log.gathered(), read_side.library.store.gathered());
         let is_quiet = (in_log, in_rows) == (log_before, rows_before);
         let is_log_due = is_due(&mut log_before, in_log);
         let are_rows_due = is_due(&mut rows_before, in_rows);
         if !is_log_due && !are_rows_due {
             if is_quiet && std::mem::take(&mut was_due) {
-                let _ = tokio::task::spawn_blocking(athena_worker::give_all_back).await;
+                let_go(&log, read_side).await;
             }
             continue;
         }
@@ -85,13 +86,28 @@ pub(crate) async fn write_out(log: LogHandle, library: Weak<Library>) {
             if is_log_due && let Err(error) = log.begin_write_out() {
                 tracing::warn!(%error, "the log's memory was not written out");
             }
-            if are_rows_due && let Err(error) = library.store.begin_write_out() {
+            if are_rows_due && let Err(error) = read_side.library.store.begin_write_out() {
                 tracing::warn!(%error, "the read models' memory was not written out");
             }
         });
         // It fails where the process ends.
         let _ = begun.await;
     }
+}
+
+/// Gives the memory of what was written out back to the system.
+async fn let_go(log: &LogHandle, read_side: Arc<ReadSide>) {
+    if let Err(error) = log.let_go().await {
+        tracing::warn!(%error, "the log holds on to memory that it has written out");
+    }
+    let freed = tokio::task::spawn_blocking(move || {
+        if let Err(error) = read_side.let_go() {
+            tracing::warn!(%error, "the read models hold on to memory that they have written out");
+        }
+        athena_worker::give_all_back();
+    });
+    // It fails where the process ends.
+    let _ = freed.await;
 }
 
 /// Whether what has gathered is to be written out, by what it was at the look before.

@@ -302,8 +302,8 @@ impl System {
         *system.settling.get_mut() = Some(settling);
         tokio::spawn(crate::schedule::consolidation(Arc::downgrade(&system.router), reasons));
         tokio::spawn(crate::schedule::retention(Arc::downgrade(&system.router)));
-        let library = Arc::downgrade(&system.read_side.library);
-        tokio::spawn(crate::schedule::write_out(system.log.clone(), library));
+        let read_side = Arc::downgrade(&system.read_side);
+        tokio::spawn(crate::schedule::write_out(system.log.clone(), read_side));
         Ok(system)
     }
 

@@ -45,6 +45,9 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use writer::{Message, Waiting, Writer};
 
+/// A small fact that says nothing: written so that something was.
+const PAUSE_KEY: &[u8] = b"p";
+
 /// The name of a stream, bytes.
 pub const STREAM_NAME_MAX: usize = 256;
 
@@ -301,6 +304,16 @@ impl LogHandle {
     /// When the log is closed or the disk fails.
     pub fn begin_write_out(&self) -> Result<(), LogError> {
         Ok(self.slot.get()?.begin_write_out()?)
+    }
+
+    /// Lets go of the memory of what was written out: for readers of older snapshots the engine keeps it until something that was
+    /// written later is written out as well. For a pause.
+    ///
+    /// # Errors
+    /// When the log is closed or the disk fails.
+    pub async fn let_go(&self) -> Result<(), LogError> {
+        self.remember(vec![(PAUSE_KEY.to_vec(), Some(Vec::new()))]).await?;
+        self.begin_write_out()
     }
 
     /// Writes out what is held in memory and ends the writer, so that the next opening is fast. Other handles get

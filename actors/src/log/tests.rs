@@ -55,6 +55,19 @@ async fn an_id_is_one_event_for_ever() {
 }
 
 #[tokio::test]
+async fn what_is_let_go_of_in_a_pause_is_there_all_the_same() {
+    each(async |log| {
+        for n in 1..=3 {
+            log.commit(append(vec![draft("semantic", n, b"x")])).await.unwrap();
+            log.begin_write_out().unwrap();
+            log.let_go().await.unwrap();
+        }
+        assert_eq!((log.reader().read(0, 10).unwrap().len(), log.reader().head()), (3, 3));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stream_must_be_where_it_was_expected() {
     each(async |log| {
         let at = |n, expected| Append { drafts: vec![draft("a", n, b"x")], expected, ..Append::default() };

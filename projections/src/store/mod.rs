@@ -246,6 +246,18 @@ impl Store {
             .map_err(StoreError::of)
     }
 
+    /// Lets go of the memory of what was written out: for readers of older snapshots the engine keeps it until something that was
+    /// written later is written out as well. For a pause.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn let_go(&self) -> Result<(), StoreError> {
+        let Backend::Disk(database, _) = &self.backend else { return Ok(()) };
+        let ballast = database.keyspace(BALLAST, KeyspaceCreateOptions::default).map_err(StoreError::of)?;
+        ballast.remove("pause").map_err(StoreError::of)?;
+        ballast.rotate_memtable().map(drop).map_err(StoreError::of)
+    }
+
     /// Writes everything out of memory, for an end after which the next opening has nothing to replay. Nothing may write
     /// meanwhile; what is written afterwards is safe all the same.
     ///

@@ -6,6 +6,7 @@ use crate::testing::{Fed, id, tells};
 use athena_schemas::event::Event;
 use athena_schemas::layers::meta;
 use athena_schemas::ports::{Projection, ProjectionError, Recorded};
+use fjall::AbstractTree;
 use std::ops::Bound;
 
 fn both(test: impl Fn(&Store)) {
@@ -256,4 +257,28 @@ fn one_read_model_does_not_go_over_to_another() {
     let mut live = Rows::<Positions<1>>::open(&store).unwrap();
     let other = crate::repository::Versions::open(None).unwrap().beside().unwrap();
     assert!(matches!(live.adopt(other), Err(ProjectionError::Stranger("repository"))));
+}
+
+/// Bytes of rows in memory, those among them that only readers of older snapshots could still want.
+fn held(store: &Store) -> u64 {
+    let Backend::Disk(database, _) = &store.backend else { return 0 };
+    let held = |keyspace: &Keyspace| keyspace.tree.get_version_history_lock().memtable_size_sum();
+    keyspaces(database).unwrap().iter().map(held).sum()
+}
+
+#[test]
+fn in_a_pause_the_memory_of_rows_that_are_written_out_is_let_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let tables = ["one", "two"].map(|name| store.table(name).unwrap());
+    let mut batch = store.batch();
+    for n in 0..1_000_u32 {
+        tables.iter().for_each(|table| batch.put(table, n.to_be_bytes().to_vec(), vec![7; 100]));
+    }
+    batch.commit().unwrap();
+    assert!(held(&store) > 200_000);
+    store.write_out().unwrap();
+    store.let_go().unwrap();
+    assert!(held(&store) < 1_000, "{} bytes", held(&store));
+    assert_eq!(keys(&tables[1], b"", (Bound::Unbounded, Bound::Unbounded), Order::Ascending).len(), 1_000);
 }

@@ -285,3 +285,41 @@ pub(crate) fn convert_io(error: &io::Error) -> StoreError {
         _ => StoreError::Io(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Entry;
+    use super::*;
+    use fjall::AbstractTree;
+
+    /// Bytes of rows in memory, those among them that only readers of older snapshots could still want.
+    fn held(disk: &Disk) -> u64 {
+        disk.keyspaces()
+            .map(|keyspace| keyspace.tree.get_version_history_lock().memtable_size_sum())
+            .iter()
+            .sum()
+    }
+
+    /// As [`LogHandle::let_go`](crate::log::LogHandle::let_go) has it done.
+    #[test]
+    fn what_is_written_out_is_held_until_something_later_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::open(folder.path()).unwrap();
+        let entry = |seq: u64| Entry {
+            seq,
+            stream: [1; 16],
+            version: seq,
+            id: EventId([seq as u8; 16]),
+            frame: vec![7; 2_000].into(),
+        };
+        let events = (1..=100).map(entry).collect();
+        disk.commit(&Batch { events, ..Batch::default() }, false).unwrap();
+        assert!(held(&disk) > 200_000);
+        disk.flush().unwrap();
+        let meta = vec![(b"p".to_vec(), Some(Vec::new()))];
+        disk.commit(&Batch { meta, ..Batch::default() }, false).unwrap();
+        disk.begin_write_out().unwrap();
+        assert!(held(&disk) < 1_000, "{} bytes", held(&disk));
+        assert_eq!(disk.frame(100).unwrap(), Some(vec![7; 2_000]));
+    }
+}
