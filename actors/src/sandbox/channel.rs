@@ -6,6 +6,7 @@
 use athena_schemas::envelope::exactly;
 use athena_schemas::wire::{FRAME_MAX, FromWorker, ToWorker};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
@@ -47,6 +48,11 @@ impl Channel {
     pub(crate) fn new(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream: UnixStream::from_std(stream)?, inbox: Vec::new(), outbox: Vec::new() })
+    }
+
+    /// Another handle on the socket: it stays open as long as that is there.
+    pub(crate) fn hold(&self) -> Option<OwnedFd> {
+        self.stream.as_fd().try_clone_to_owned().ok()
     }
 
     /// Whether an idle worker is still there and silent, as it should be.

@@ -25,6 +25,7 @@ pub use pool::{Place, Pool, Sandbox, Settings};
 use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::wire::{Assessment, FromWorker, Job, Language, Namespace, Ready, ToWorker};
 use channel::Channel;
+use pool::Done;
 use spawn::Process;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,7 +132,9 @@ impl Worker {
     /// Its job is done. It is ended a little after its place was given up: to take a process apart would hold up its answer.
     pub fn leave(mut self) {
         if let Some(process) = self.process.take() {
-            self.place.leave(process);
+            // It would end at once if its socket closed.
+            let _socket = self.channel.hold();
+            self.place.leave(Done { process, _socket });
         }
     }
 

@@ -10,6 +10,7 @@ use athena_schemas::refusal::{Code, Refusal};
 use athena_schemas::wire::{FromWorker, Namespace, Ready, ToWorker};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -58,7 +59,7 @@ struct Shared {
     deno: Option<Arc<dyn Spawn>>,
     shelf: Mutex<VecDeque<Idle>>,
     /// Processes whose runs have answered, or are about to.
-    left: Mutex<Vec<Box<dyn Process>>>,
+    left: Mutex<Vec<Done>>,
     places: Arc<Semaphore>,
     nested: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -80,14 +81,21 @@ pub struct Idle {
 pub struct Place {
     shared: Arc<Shared>,
     /// The process that did the work, until it is ended.
-    left: Mutex<Option<Box<dyn Process>>>,
+    left: Mutex<Option<Done>>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A process whose job is done, and that has not ended yet.
+pub(super) struct Done {
+    pub(super) process: Box<dyn Process>,
+    /// What it waits at.
+    pub(super) _socket: Option<OwnedFd>,
 }
 
 impl Place {
     /// Takes in a process that is done.
-    pub(super) fn leave(&self, process: Box<dyn Process>) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+    pub(super) fn leave(&self, done: Done) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
     }
 }
 
@@ -95,8 +103,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let busy = self.shared.busy.fetch_sub(1, Ordering::Relaxed) - 1;
         metrics::gauge!("athena_sandbox_workers_busy").set(busy as f64);
-        if let Some(process) = self.left.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            self.shared.left().push(process);
+        if let Some(done) = self.left.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            self.shared.left().push(done);
         }
         self.shared.refill();
     }
@@ -241,14 +249,14 @@ impl Shared {
         self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn left(&self) -> std::sync::MutexGuard<'_, Vec<Box<dyn Process>>> {
+    fn left(&self) -> std::sync::MutexGuard<'_, Vec<Done>> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the processes that are done.
     fn clear_up(&self) {
-        for process in std::mem::take(&mut *self.left()) {
-            drop(process.end(Duration::ZERO));
+        for done in std::mem::take(&mut *self.left()) {
+            drop(done.process.end(Duration::ZERO));
         }
     }
 
