@@ -443,6 +443,7 @@ impl Refilling {
 mod tests {
     use super::super::scripted::{Scripted, quiet};
     use super::*;
+    use athena_schemas::wire::Language;
 
     async fn pool(settings: Settings) -> (Sandbox, ActorRef<Message>, Arc<Scripted>) {
         let spawn = Arc::new(Scripted::new(quiet));
@@ -469,6 +470,22 @@ mod tests {
         until(|| sandbox.idle() == 2 && spawn.alive() == 2).await;
         assert!(spawn.made() >= 7);
         assert_eq!(sandbox.busy(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_is_done_stays_until_its_place_is_given_up() {
+        let (sandbox, _actor, spawn) = pool(Settings { warm: 2, ..Settings::default() }).await;
+        until(|| sandbox.idle() == 2).await;
+        let (done, mut other) = (sandbox.worker().await.unwrap(), sandbox.worker().await.unwrap());
+        let (place, before) = (done.place(), spawn.ended());
+        done.leave();
+        // Time enough for it to see its end, if it had come.
+        for _ in 0..100 {
+            other.analyze(Language::JavaScript, "1").await.unwrap();
+        }
+        assert_eq!(spawn.ended(), before);
+        drop(place);
+        until(|| spawn.ended() > before).await;
     }
 
     #[tokio::test]

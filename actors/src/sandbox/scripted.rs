@@ -98,6 +98,10 @@ impl Scripted {
         self.alive.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn ended(&self) -> usize {
+        self.made() - self.alive()
+    }
+
     /// What an out-of-memory killer would do to all of them.
     pub(crate) fn kill_all(&self) {
         for socket in self.sockets.lock().unwrap().drain(..) {
