@@ -124,7 +124,7 @@ impl Sink for Sqlite {
     }
 }
 
-/// The storage engine alone with the log's four keyspaces: no hashes, no seal, no checks.
+/// The storage engine with the log's four keyspaces and its look for an id that was used before: no seal, no leaf, no chain.
 pub(crate) struct Engine {
     database: Database,
     keyspaces: [Keyspace; 4],
@@ -152,9 +152,11 @@ impl Sink for Engine {
         for event in group {
             let seq = self.next.to_be_bytes();
             let id = blake3::hash(&seq);
+            let id = &id.as_bytes()[..16];
+            anyhow::ensure!(ids.get(id)?.is_none(), "an id was used twice");
             batch.insert(log, seq, event.as_slice());
             batch.insert(streams, [[7; 16].as_slice(), &seq].concat(), seq);
-            batch.insert(ids, &id.as_bytes()[..16], seq);
+            batch.insert(ids, id, seq);
             self.next += 1;
         }
         batch.insert(meta, "g", self.next.to_be_bytes());
