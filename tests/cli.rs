@@ -21,6 +21,9 @@ fn every_exit_code_means_one_thing() {
     assert_eq!(code(&store, &["run", "show", "run_00000000000000000000000000"]), 3);
     assert_eq!(code(&store, &["exec", "no-such-file.ts"]), 3);
     assert_eq!(store.feed(&["exec", "-", "--lang", "js"], "return 1 + 1").status.code(), Some(0));
+    assert_eq!(store.json(&["exec", "-e", "6 * 7", "--lang", "py"])["value"], 42);
+    assert_eq!(code(&store, &["exec", "-e", "return 1", "and-a-file.ts"]), 2);
+    assert_eq!(code(&store, &["exec"]), 2);
     assert_eq!(store.feed(&["exec", "-", "--lang", "js"], "throw new Error('no')").status.code(), Some(1));
     let risky = store.feed(&["exec", "-", "--lang", "js"], "return eval('1 + 1')").status.code().unwrap();
     assert!(matches!(risky, 4 | 5), "{risky}");

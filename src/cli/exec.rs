@@ -9,12 +9,15 @@ use athena_schemas::wire::Language;
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
-/// Run code in the sandbox: `athena exec script.ts`, or from stdin with -
+/// Run code in the sandbox: `athena exec script.ts`, from stdin with -, or `-e 'return 6 * 7'`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Exec {
     /// The file with the code; - reads stdin
-    #[arg(value_name = "FILE|-")]
-    file: PathBuf,
+    #[arg(value_name = "FILE|-", required_unless_present = "eval")]
+    file: Option<PathBuf>,
+    /// The code itself, in place of a file
+    #[arg(short, long, value_name = "CODE", conflicts_with = "file")]
+    eval: Option<String>,
     /// Its language [default: by the file's ending, else ts]
     #[arg(long, value_enum)]
     lang: Option<Lang>,
@@ -85,18 +88,25 @@ impl Lang {
 }
 
 impl Exec {
-    pub(crate) async fn run(self, session: &Session) -> Done {
-        let code = if self.file.as_os_str() == "-" {
-            stdin_text().await?
-        } else {
-            tokio::fs::read_to_string(&self.file).await.map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => {
-                    Refusal::not_found(format!("there is no file {}", self.file.display()))
-                }
-                _ => unreadable(e),
-            })?
+    async fn code(&self) -> Result<String, Refusal> {
+        let file = match (&self.eval, &self.file) {
+            (Some(code), _) => return Ok(code.clone()),
+            (None, Some(file)) if file.as_os_str() != "-" => file,
+            _ => return stdin_text().await,
         };
-        let language = self.lang.unwrap_or_else(|| Lang::of(&self.file));
+        tokio::fs::read_to_string(file).await.map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Refusal::not_found(format!("there is no file {}", file.display()))
+                    .hint("for code itself: athena exec -e CODE; for code from stdin: athena exec -")
+            }
+            _ => unreadable(e),
+        })
+    }
+
+    pub(crate) async fn run(self, session: &Session) -> Done {
+        let code = self.code().await?;
+        let by_ending = || self.file.as_deref().map_or(Lang::Ts, Lang::of);
+        let language = self.lang.unwrap_or_else(by_ending);
         let mut params = json!({ "code": code, "language": language.name() });
         if let Some(object) = params.as_object_mut() {
             if let Some(input) = &self.input {
