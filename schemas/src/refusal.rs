@@ -147,15 +147,20 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The names nearest to `wanted`, best first: what a misspelt name probably meant. At most three.
+/// The names nearest to `wanted`, best first: what a misspelt name probably meant. At most three, and none where every one of
+/// them differs by half of its letters, or its last part by a third of them.
 pub fn nearest<'a>(wanted: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut ranked: Vec<(usize, &str)> = names
         .into_iter()
-        .map(|name| {
-            let tail = name.rsplit('/').next().unwrap_or(name);
-            (distance(wanted, name).min(distance(wanted, tail)), name)
+        .filter_map(|name| {
+            let within = |part: &str, share: usize| {
+                let far = distance(wanted, part);
+                (far <= wanted.len().max(part.len()) / share).then_some(far)
+            };
+            let tail = name.rsplit('/').next().and_then(|tail| within(tail, 3));
+            let far = [within(name, 2), tail].into_iter().flatten().min()?;
+            Some((far, name))
         })
-        .filter(|(far, name)| *far <= wanted.len().max(name.len()) / 2)
         .collect();
     ranked.sort();
     ranked.into_iter().take(3).map(|(_, name)| name).collect()
@@ -190,6 +195,9 @@ mod tests {
         assert_eq!(nearest("semantic/serch", names).first(), Some(&"semantic/search"));
         assert_eq!(nearest("recal", names).first(), Some(&"episodic/recall"));
         assert!(nearest("zzzzzzzz", names).is_empty());
+        assert_eq!(nearest("memory/store", names), ["semantic/store"]);
+        let far = ["consolidation/proposals", "episodic/context", "procedural/docs"];
+        assert!(nearest("process", far).is_empty() && nearest("nonsense", far).is_empty());
         assert_eq!(distance("kitten", "sitting"), 3);
     }
 
