@@ -133,8 +133,7 @@ impl Worker {
     pub fn leave(mut self) {
         if let Some(process) = self.process.take() {
             // It would end at once if its socket closed.
-            let _socket = self.channel.hold();
-            self.place.leave(Done { process, _socket });
+            self.place.leave(Done { process, _socket: self.channel.hold() });
         }
     }
 

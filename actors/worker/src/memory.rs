@@ -40,7 +40,7 @@ pub(crate) fn arm(limit_bytes: usize, last_words: Vec<u8>) {
 }
 
 /// Arenas that threads share: each keeps what was freed in it for itself, and a read side of forty threads would have sixteen.
-/// With two the log's writer waits for their locks for a quarter of its time.
+/// With two the log's writer waits for their locks for a sixth of its time.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const ARENAS: libc::c_int = 4;
 /// Free bytes at the end of an arena that are worth keeping.

@@ -290,6 +290,7 @@ pub(crate) fn convert_io(error: &io::Error) -> StoreError {
 mod tests {
     use super::super::Entry;
     use super::*;
+    use crate::log::PAUSE_KEY;
     use fjall::AbstractTree;
 
     /// Bytes of rows in memory, those among them that only readers of older snapshots could still want.
@@ -316,7 +317,7 @@ mod tests {
         disk.commit(&Batch { events, ..Batch::default() }, false).unwrap();
         assert!(held(&disk) > 200_000);
         disk.flush().unwrap();
-        let meta = vec![(b"p".to_vec(), Some(Vec::new()))];
+        let meta = vec![(PAUSE_KEY.to_vec(), Some(Vec::new()))];
         disk.commit(&Batch { meta, ..Batch::default() }, false).unwrap();
         disk.begin_write_out().unwrap();
         assert!(held(&disk) < 1_000, "{} bytes", held(&disk));
